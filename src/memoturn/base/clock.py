@@ -1,0 +1,70 @@
+"""Time is passed in, so that a test or the simulator can own it."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.txids import UnixMs
+
+
+class Clock(Protocol):
+    """What the engine may ask of time."""
+
+    def now_ms(self) -> UnixMs:
+        """The wall clock, in milliseconds since the Unix epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards, from an arbitrary start."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now_ms(self) -> UnixMs:
+        return UnixMs(time.time_ns() // 1_000_000)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+_RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})")
+
+
+def looks_like_time(text: str) -> bool:
+    """Whether `text` has the shape of an RFC 3339 time, valid or not."""
+    return _RFC3339.fullmatch(text) is not None
+
+
+def parse_time(text: str) -> UnixMs:
+    """An RFC 3339 time as unix milliseconds.
+
+    Raises `InvalidRequestError` for anything else, a time without an offset included.
+    """
+    if not looks_like_time(text):
+        raise InvalidRequestError(f"{text!r} is not a time; write RFC 3339, such as 2026-11-22T10:00:00Z")
+    try:
+        return ms_of(datetime.fromisoformat(text.upper()))
+    except ValueError as error:
+        raise InvalidRequestError(f"{text!r} is not a time: {error}") from None
+
+
+def ms_of(moment: datetime) -> UnixMs:
+    """A datetime as unix milliseconds; one without a time zone is refused, not guessed."""
+    if moment.tzinfo is None:
+        raise InvalidRequestError(f"{moment.isoformat()} has no time zone; add one, such as datetime.UTC")
+    return UnixMs(round(moment.timestamp() * 1000))
+
+
+def format_time(ms: UnixMs) -> str:
+    """Unix milliseconds as RFC 3339 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

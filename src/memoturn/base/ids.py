@@ -1,0 +1,45 @@
+"""Fresh names. Randomness is passed in, so that the simulator can replay a run from its seed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import Final
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
+
+
+class Ids:
+    """A source of identifiers, seeded by the operating system unless a test passes its own generator."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        source = rng or _process_rng
+        self._bits: Callable[[int], int] = source.getrandbits
+
+    def ulid(self, now_ms: int) -> str:
+        """A ULID: 48 bits of time and 80 random bits in Crockford's base 32, 26 characters."""
+        n = (now_ms << 80) | self._bits(80)
+        p = _PAIRS
+        return (
+            p[n >> 120 & 1023] + p[n >> 110 & 1023] + p[n >> 100 & 1023] + p[n >> 90 & 1023]
+            + p[n >> 80 & 1023] + p[n >> 70 & 1023] + p[n >> 60 & 1023] + p[n >> 50 & 1023]
+            + p[n >> 40 & 1023] + p[n >> 30 & 1023] + p[n >> 20 & 1023] + p[n >> 10 & 1023]
+            + p[n & 1023]
+        )  # fmt: skip
+
+    def token(self) -> str:
+        """64 random bits as 16 hex digits: enough for a write id, never a secret."""
+        return f"{self._bits(64):016x}"
+
+    def number(self, bits: int) -> int:
+        """`bits` random bits as an integer."""
+        return self._bits(bits)
+
+
+_process_rng = random.Random(os.urandom(32))
+# A forked child would otherwise repeat its parent's ids.
+os.register_at_fork(after_in_child=lambda: _process_rng.seed(os.urandom(32)))

@@ -1,0 +1,120 @@
+"""Names that users choose, and the one grammar by which a database, a branch and a position are addressed."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+from memoturn.base.clock import looks_like_time, ms_of, parse_time
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.txids import TXID, UnixMs
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}").fullmatch
+_CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
+
+
+def check_name(kind: str, name: str) -> str:
+    """`name` itself, if a database or branch may carry it; `kind` is the word used in the error."""
+    if not isinstance(name, str) or _NAME(name) is None:
+        raise InvalidRequestError(
+            f"{name!r} cannot name a {kind}: use 1 to 63 of a-z, 0-9, '.', '_' and '-', "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def check_checkpoint_name(name: str) -> str:
+    """`name` itself, if a checkpoint may carry it: not all digits, so that a txid stays recognisable."""
+    if not isinstance(name, str) or _CHECKPOINT(name) is None:
+        raise InvalidRequestError(
+            f"{name!r} cannot name a checkpoint: use 1 to 128 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit"
+        )
+    if name.isdigit():
+        raise InvalidRequestError(f"{name!r} cannot name a checkpoint: all digits would be read as a txid")
+    return name
+
+
+class AtTxid(NamedTuple):
+    """A position given by its txid."""
+
+    txid: TXID
+
+    def __str__(self) -> str:
+        return str(self.txid)
+
+
+class AtTime(NamedTuple):
+    """A position given as the last commit at or before a time."""
+
+    ms: UnixMs
+
+    def __str__(self) -> str:
+        from memoturn.base.clock import format_time
+
+        return format_time(self.ms)
+
+
+class AtCheckpoint(NamedTuple):
+    """A position given by a checkpoint's name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Position = AtTxid | AtTime | AtCheckpoint
+
+
+def parse_position(value: str | int | datetime | Position) -> Position:
+    """A txid, a time or a checkpoint's name, told apart by shape: all digits are a txid.
+
+    Raises `InvalidRequestError` if it is none of them.
+    """
+    if isinstance(value, AtTxid | AtTime | AtCheckpoint):
+        return value
+    if isinstance(value, bool):
+        raise InvalidRequestError(f"{value!r} is not a position; give a checkpoint, a txid or a time")
+    if isinstance(value, int):
+        if value < 0:
+            raise InvalidRequestError(f"{value} is not a txid; txids count from 0, the empty database")
+        return AtTxid(TXID(value))
+    if isinstance(value, datetime):
+        return AtTime(ms_of(value))
+    if value.isascii() and value.isdigit():
+        return AtTxid(TXID(int(value[:20])))
+    if looks_like_time(value):
+        return AtTime(parse_time(value))
+    return AtCheckpoint(check_checkpoint_name(value))
+
+
+class Address(NamedTuple):
+    """`db`, `db@branch` or `db@branch:position`; no branch means the default branch."""
+
+    database: str
+    branch: str | None
+    position: Position | None
+
+    def __str__(self) -> str:
+        branch = "" if self.branch is None else f"@{self.branch}"
+        return f"{self.database}{branch}" + ("" if self.position is None else f":{self.position}")
+
+
+def parse_address(text: str) -> Address:
+    """Read an address; the first colon after the branch begins the position.
+
+    Raises `InvalidRequestError` for a bad name or position.
+    """
+    database, at, rest = text.partition("@")
+    check_name("database", database)
+    if not at:
+        return Address(database, None, None)
+    branch, colon, position = rest.partition(":")
+    check_name("branch", branch)
+    if colon and not position:
+        raise InvalidRequestError(
+            f"{text!r} ends with a colon; write a checkpoint, a txid or a time after it"
+        )
+    return Address(database, branch, parse_position(position) if colon else None)
