@@ -1,0 +1,25 @@
+"""Object storage: bytes under keys, with compare-and-swap, and read-back of writes whose answer was lost."""
+
+from memoturn.bucket.bucket import (
+    NO_VERSION,
+    Bucket,
+    Landed,
+    LandedCheck,
+    ObjectInfo,
+    ObjectNotFound,
+    StaleVersionError,
+    Version,
+)
+from memoturn.bucket.open import open_bucket
+
+__all__ = [
+    "NO_VERSION",
+    "Bucket",
+    "Landed",
+    "LandedCheck",
+    "ObjectInfo",
+    "ObjectNotFound",
+    "StaleVersionError",
+    "Version",
+    "open_bucket",
+]

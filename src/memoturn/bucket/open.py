@@ -1,0 +1,47 @@
+"""From a URL to a bucket. Only a remote store loads the library that speaks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from memoturn.base.clock import Clock
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.ids import Ids
+from memoturn.bucket.bucket import Bucket
+from memoturn.bucket.file import FileBucket
+from memoturn.bucket.memory import MemoryBucket
+
+
+def open_bucket(url: str, *, clock: Clock, ids: Ids, options: Mapping[str, str] | None = None) -> Bucket:
+    """Open the bucket at `url`: `memory:`, `file:./data`, `file:///data`, `s3://…`, `gs://…`, `az://…`.
+
+    Raises `InvalidRequestError` for a URL of another kind.
+    """
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "memory":
+        if rest.strip("/"):
+            raise InvalidRequestError(f"{url!r}: objects in memory have no name; write memory:")
+        return MemoryBucket(clock)
+    if colon and scheme == "file":
+        return FileBucket(_directory_of(url, rest), clock=clock, ids=ids)
+    raise InvalidRequestError(
+        f"{url!r} is no bucket; write memory:, file:./directory, file:///directory, "
+        "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+    )
+
+
+def _directory_of(url: str, rest: str) -> str:
+    path = rest
+    if rest.startswith("//"):
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost"):
+            raise InvalidRequestError(
+                f"{url!r} names a host; a directory has three slashes, such as file:///var/lib/memoturn, "
+                "or none, such as file:./data"
+            )
+        path = parts.path
+    path = unquote(path)
+    if not path or "\0" in path:
+        raise InvalidRequestError(f"{url!r} names no directory; write file:./data or file:///data")
+    return path
