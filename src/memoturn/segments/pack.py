@@ -1,0 +1,197 @@
+"""A pack keeps every transaction of a range: their LTX files back to back, then a footer that finds any page.
+
+Layout in docs/format/pack.md. An index answers from its footer alone; whatever it answers lies inside the
+LTX file of the transaction that it names.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from operator import lt
+from typing import Final, NamedTuple
+
+from memoturn.base.errors import CorruptError
+from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
+from memoturn.segments.columns import U16, U32, U64, WIDTH, split_columns
+from memoturn.segments.frame import Frame, crc32
+from memoturn.segments.tail import NeedMore, Trailer
+
+TRAILER: Final = Trailer("pack", b"MTPK", 1, struct.Struct("<IIQI"))
+"""Transactions, page versions, bytes of LTX files, CRC-32 of the columns."""
+
+TRANSACTION_COLUMNS: Final = (U64, U64, U64, U32, U32, U32)
+"""Txid, commit time, post-apply checksum, bytes of the LTX file, pages of the database, page versions."""
+
+PAGE_COLUMNS: Final = (U32, U32, U32, U32, U16)
+"""Page number, transaction's ordinal, offset in its LTX file, CRC-32 of the frame, bytes of the frame."""
+
+_TRANSACTION_WIDTH: Final = sum(WIDTH[code] for code in TRANSACTION_COLUMNS)
+_PAGE_WIDTH: Final = sum(WIDTH[code] for code in PAGE_COLUMNS)
+_LIMIT: Final = 1 << 63
+
+
+class Transaction(NamedTuple):
+    """One transaction of a pack: where its LTX file lies, and the database after it (`commit` pages)."""
+
+    txid: TXID
+    offset: int
+    length: int
+    time_ms: UnixMs
+    commit: int
+    post_checksum: Checksum
+
+
+class PackIndex:
+    """What a footer knows. Made by `parse_pack_tail` or `build_pack`; safe to share between threads."""
+
+    __slots__ = (
+        "_checksums", "_commits", "_counts", "_crcs", "_lengths", "_newest", "_offsets", "_ordinals",
+        "_pages", "_sizes", "_starts", "_times", "_txids", "data_length", "footer_length", "max_txid",
+        "min_txid",
+    )  # fmt: skip
+
+    def __init__(self, columns: bytes | memoryview, transactions: int, page_versions: int) -> None:
+        """Read the columns of a footer whose CRC was verified; raises `CorruptError`."""
+        self.footer_length: Final = len(columns) + TRAILER.size
+        tx_layout = [(code, transactions) for code in TRANSACTION_COLUMNS]
+        page_layout = [(code, page_versions) for code in PAGE_COLUMNS]
+        (
+            self._txids, self._times, self._checksums, self._sizes, self._commits, self._counts,
+            self._pages, self._ordinals, self._offsets, self._crcs, self._lengths,
+        ) = split_columns(memoryview(columns), tx_layout + page_layout)  # fmt: skip
+        self._starts: Final = list(accumulate(self._sizes, initial=0))
+        self.data_length: Final = self._starts[-1]
+        self._newest: dict[int, int] | None = None
+
+        txids = self._txids
+        if not transactions or txids[0] < 1 or txids[-1] >= _LIMIT or not all(map(lt, txids, txids[1:])):
+            raise CorruptError("pack footer: txids must ascend, from 1 to 2^63-1, and there must be one")
+        if sum(self._counts) != page_versions:
+            raise CorruptError(
+                f"pack footer: {page_versions} page versions, but transactions count otherwise"
+            )
+        self.min_txid: Final = TXID(txids[0])
+        self.max_txid: Final = TXID(txids[-1])
+
+    @property
+    def transaction_count(self) -> int:
+        return len(self._txids)
+
+    @property
+    def page_version_count(self) -> int:
+        return len(self._pages)
+
+    def find(self, pgno: PageNo, txid: TXID) -> Frame | None:
+        """The newest version of a page at or below `txid`, or None if this pack has none."""
+        if txid >= self.max_txid:
+            entry = (self._newest or self._remember_newest()).get(pgno, -1)
+        else:
+            first = bisect_left(self._pages, pgno)
+            last = bisect_right(self._pages, pgno, first)
+            entry = bisect_right(self._ordinals, bisect_right(self._txids, txid) - 1, first, last) - 1
+            if entry < first:
+                return None
+        return None if entry < 0 else self._frame(entry)
+
+    def pages_at(self, txid: TXID) -> Iterator[tuple[PageNo, Frame]]:
+        """Every page that this pack has at or below `txid`, in its newest version there, ascending."""
+        if txid >= self.max_txid:
+            newest = self._newest or self._remember_newest()
+        else:
+            last = bisect_right(self._txids, txid) - 1
+            newest = {
+                pgno: entry
+                for entry, (pgno, ordinal) in enumerate(zip(self._pages, self._ordinals, strict=True))
+                if ordinal <= last
+            }
+        for pgno, entry in newest.items():
+            yield PageNo(pgno), self._frame(entry)
+
+    def transactions(self) -> Iterator[Transaction]:
+        """All of them, ascending."""
+        return map(self._transaction, range(len(self._txids)))
+
+    def transaction(self, txid: TXID) -> Transaction | None:
+        """The transaction with exactly this txid."""
+        found = self.transaction_at_or_before(txid)
+        return found if found is not None and found.txid == txid else None
+
+    def transaction_at_or_before(self, txid: TXID) -> Transaction | None:
+        """The last transaction whose txid is at most `txid`."""
+        ordinal = bisect_right(self._txids, txid) - 1
+        return None if ordinal < 0 else self._transaction(ordinal)
+
+    def at_time(self, ms: UnixMs) -> Transaction | None:
+        """The last transaction that was committed at or before a time, in unix milliseconds."""
+        # Clocks get set back, so that times need not ascend.
+        times = self._times
+        for ordinal in range(len(times) - 1, -1, -1):
+            if times[ordinal] <= ms:
+                return self._transaction(ordinal)
+        return None
+
+    def columns(self) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+        """The columns of the transactions and of the page versions, in the order of the footer."""
+        return (
+            [self._txids, self._times, self._checksums, self._sizes, self._commits, self._counts],
+            [self._pages, self._ordinals, self._offsets, self._crcs, self._lengths],
+        )
+
+    def _remember_newest(self) -> dict[int, int]:
+        # Sorted by page, then transaction: of each page, the last entry wins.
+        self._newest = dict(zip(self._pages, range(len(self._pages)), strict=True))
+        return self._newest
+
+    def _frame(self, entry: int) -> Frame:
+        ordinal = self._ordinals[entry]
+        offset = self._offsets[entry]
+        length = self._lengths[entry]
+        if ordinal >= len(self._sizes) or offset + length > self._sizes[ordinal]:
+            raise CorruptError(
+                f"pack footer: page {self._pages[entry]} at byte {offset} of transaction {ordinal}, "
+                "which does not reach that far"
+            )
+        return Frame(self._starts[ordinal] + offset, length, self._crcs[entry])
+
+    def _transaction(self, ordinal: int) -> Transaction:
+        return Transaction(
+            TXID(self._txids[ordinal]),
+            self._starts[ordinal],
+            self._sizes[ordinal],
+            UnixMs(self._times[ordinal]),
+            self._commits[ordinal],
+            Checksum(self._checksums[ordinal]),
+        )
+
+
+def parse_pack_tail(tail: bytes | memoryview, object_size: int) -> PackIndex | NeedMore:
+    """Read a pack's footer from the last bytes of the object.
+
+    `NeedMore` says how many are needed when `tail` has too few. Raises `CorruptError` if the footer is
+    damaged or does not account for every byte of the object.
+    """
+    view = memoryview(tail)
+    values = TRAILER.open(view, object_size)
+    if isinstance(values, NeedMore):
+        return values
+    transactions, page_versions, data_length, crc = values
+    footer_length = transactions * _TRANSACTION_WIDTH + page_versions * _PAGE_WIDTH + TRAILER.size
+    if data_length + footer_length != object_size:
+        raise CorruptError(
+            f"pack: {data_length} bytes of transactions and {footer_length} of footer, "
+            f"but the object has {object_size}"
+        )
+    if len(view) < footer_length:
+        return NeedMore(footer_length)
+    columns = bytes(view[-footer_length : -TRAILER.size])
+    if crc32(columns) != crc:
+        raise CorruptError(f"pack footer: contents give CRC-32 {crc32(columns):08x}, not {crc:08x}")
+    index = PackIndex(columns, transactions, page_versions)
+    if index.data_length != data_length:
+        raise CorruptError(
+            f"pack footer: transactions add up to {index.data_length} bytes, not {data_length}"
+        )
+    return index
