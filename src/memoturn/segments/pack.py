@@ -14,7 +14,7 @@ from operator import lt
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
+from memoturn.base.txids import EMPTY, TXID, Checksum, PageNo, UnixMs
 from memoturn.segments.columns import U16, U32, U64, WIDTH, split_columns
 from memoturn.segments.frame import Frame, crc32
 from memoturn.segments.tail import NeedMore, Trailer
@@ -31,26 +31,29 @@ PAGE_COLUMNS: Final = (U32, U32, U32, U32, U16)
 _TRANSACTION_WIDTH: Final = sum(WIDTH[code] for code in TRANSACTION_COLUMNS)
 _PAGE_WIDTH: Final = sum(WIDTH[code] for code in PAGE_COLUMNS)
 _LIMIT: Final = 1 << 63
+_ENTRY_MEMORY: Final = 150
+"""Bytes that a page takes in a dictionary of numbers."""
 
 
 class Transaction(NamedTuple):
-    """One transaction of a pack: where its LTX file lies, and the database after it (`commit` pages)."""
+    """One transaction of a pack: where its LTX file lies, and the database after it."""
 
     txid: TXID
     offset: int
     length: int
-    time_ms: UnixMs
-    commit: int
-    post_checksum: Checksum
+    time: UnixMs
+    page_count: int
+    checksum: Checksum
+    page_versions: int
 
 
 class PackIndex:
     """What a footer knows. Made by `parse_pack_tail` or `build_pack`; safe to share between threads."""
 
     __slots__ = (
-        "_checksums", "_commits", "_counts", "_crcs", "_lengths", "_newest", "_offsets", "_ordinals",
-        "_pages", "_sizes", "_starts", "_times", "_txids", "data_length", "footer_length", "max_txid",
-        "min_txid",
+        "_checksums", "_crcs", "_lengths", "_newest", "_offsets", "_ordinals", "_page_counts", "_pages",
+        "_sizes", "_starts", "_times", "_txids", "_version_counts", "data_length", "footer_length",
+        "max_txid", "min_txid",
     )  # fmt: skip
 
     def __init__(self, columns: bytes | memoryview, transactions: int, page_versions: int) -> None:
@@ -59,8 +62,9 @@ class PackIndex:
         tx_layout = [(code, transactions) for code in TRANSACTION_COLUMNS]
         page_layout = [(code, page_versions) for code in PAGE_COLUMNS]
         (
-            self._txids, self._times, self._checksums, self._sizes, self._commits, self._counts,
-            self._pages, self._ordinals, self._offsets, self._crcs, self._lengths,
+            self._txids, self._times, self._checksums, self._sizes, self._page_counts,
+            self._version_counts, self._pages, self._ordinals, self._offsets, self._crcs,
+            self._lengths,
         ) = split_columns(memoryview(columns), tx_layout + page_layout)  # fmt: skip
         self._starts: Final = list(accumulate(self._sizes, initial=0))
         self.data_length: Final = self._starts[-1]
@@ -69,12 +73,17 @@ class PackIndex:
         txids = self._txids
         if not transactions or txids[0] < 1 or txids[-1] >= _LIMIT or not all(map(lt, txids, txids[1:])):
             raise CorruptError("pack footer: txids must ascend, from 1 to 2^63-1, and there must be one")
-        if sum(self._counts) != page_versions:
+        if sum(self._version_counts) != page_versions:
             raise CorruptError(
                 f"pack footer: {page_versions} page versions, but transactions count otherwise"
             )
         self.min_txid: Final = TXID(txids[0])
         self.max_txid: Final = TXID(txids[-1])
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory the index takes."""
+        return self.footer_length + len(self._newest or ()) * _ENTRY_MEMORY
 
     @property
     def transaction_count(self) -> int:
@@ -84,28 +93,31 @@ class PackIndex:
     def page_version_count(self) -> int:
         return len(self._pages)
 
-    def find(self, pgno: PageNo, txid: TXID) -> Frame | None:
-        """The newest version of a page at or below `txid`, or None if this pack has none."""
-        if txid >= self.max_txid:
+    def find(self, pgno: PageNo, until: TXID, since: TXID = EMPTY) -> Frame | None:
+        """The newest version of a page that was committed from `since` to `until`, or None."""
+        if until >= self.max_txid:
             entry = (self._newest or self._remember_newest()).get(pgno, -1)
         else:
             first = bisect_left(self._pages, pgno)
             last = bisect_right(self._pages, pgno, first)
-            entry = bisect_right(self._ordinals, bisect_right(self._txids, txid) - 1, first, last) - 1
+            entry = bisect_right(self._ordinals, bisect_right(self._txids, until) - 1, first, last) - 1
             if entry < first:
                 return None
-        return None if entry < 0 else self._frame(entry)
+        if entry < 0 or (since > self.min_txid and self._ordinals[entry] < bisect_left(self._txids, since)):
+            return None
+        return self._frame(entry)
 
-    def pages_at(self, txid: TXID) -> Iterator[tuple[PageNo, Frame]]:
-        """Every page that this pack has at or below `txid`, in its newest version there, ascending."""
-        if txid >= self.max_txid:
+    def pages(self, until: TXID, since: TXID = EMPTY) -> Iterator[tuple[PageNo, Frame]]:
+        """Every page that was committed from `since` to `until`, in its newest version there, ascending."""
+        if since <= self.min_txid and until >= self.max_txid:
             newest = self._newest or self._remember_newest()
         else:
-            last = bisect_right(self._txids, txid) - 1
+            first = bisect_left(self._txids, since)
+            last = bisect_right(self._txids, until) - 1
             newest = {
                 pgno: entry
                 for entry, (pgno, ordinal) in enumerate(zip(self._pages, self._ordinals, strict=True))
-                if ordinal <= last
+                if first <= ordinal <= last
             }
         for pgno, entry in newest.items():
             yield PageNo(pgno), self._frame(entry)
@@ -136,9 +148,12 @@ class PackIndex:
     def columns(self) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
         """The columns of the transactions and of the page versions, in the order of the footer."""
         return (
-            [self._txids, self._times, self._checksums, self._sizes, self._commits, self._counts],
+            [
+                self._txids, self._times, self._checksums, self._sizes, self._page_counts,
+                self._version_counts,
+            ],
             [self._pages, self._ordinals, self._offsets, self._crcs, self._lengths],
-        )
+        )  # fmt: skip
 
     def _remember_newest(self) -> dict[int, int]:
         # Sorted by page, then transaction: of each page, the last entry wins.
@@ -162,8 +177,9 @@ class PackIndex:
             self._starts[ordinal],
             self._sizes[ordinal],
             UnixMs(self._times[ordinal]),
-            self._commits[ordinal],
+            self._page_counts[ordinal],
             Checksum(self._checksums[ordinal]),
+            self._version_counts[ordinal],
         )
 
 
