@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
+from memoturn.base.txids import EMPTY, TXID, Checksum, PageNo, UnixMs
 from memoturn.segments.columns import U16, U32, U64, WIDTH, Code, split_columns
 from memoturn.segments.frame import Frame, crc32
 from memoturn.segments.tail import NeedMore, Trailer
@@ -38,17 +38,17 @@ def block_layout(pages: int) -> list[tuple[Code, int]]:
     return [(U64, -(-pages // ANCHOR_PAGES)), (U16, pages), (U32, pages)]
 
 
-def block_span(commit: int, number: int) -> Span:
-    """Where a block of the table of a database of `commit` pages lies in the index object."""
-    pages = min(BLOCK_PAGES, commit - number * BLOCK_PAGES)
+def block_span(page_count: int, number: int) -> Span:
+    """Where a block of the table of a database of `page_count` pages lies in the index object."""
+    pages = min(BLOCK_PAGES, page_count - number * BLOCK_PAGES)
     return Span(number * _FULL_BLOCK, sum(WIDTH[code] * count for code, count in block_layout(pages)))
 
 
 _FULL_BLOCK: Final = sum(WIDTH[code] * count for code, count in block_layout(BLOCK_PAGES))
 
 
-class TableMissing(LookupError):  # noqa: N818 - the reader's next step, not a fault
-    """The part of the table that was asked for is not loaded; `span` of the index object has it."""
+class NotLoadedError(LookupError):
+    """The part of a base's table that was asked for is still to be loaded: `span` of the index object."""
 
     def __init__(self, span: Span) -> None:
         super().__init__(f"bytes {span.offset} to {span.offset + span.length} of the index are not loaded")
@@ -62,47 +62,47 @@ class _Block(NamedTuple):
 
 
 class BaseIndex:
-    """Where each page of a base lies. Made by `parse_base_tail` or a `BaseWriter`; safe to share once loaded.
+    """Where each page of a base lies. Made by `parse_base_tail`; safe to share once loaded.
 
-    `commit` is the size of the database in pages, `snapshot_length` the size of the LTX object in bytes, and
-    `file_checksum` the one in that object's trailer.
+    `page_count` is the size of the database, `checksum` its checksum, `snapshot_length` the size of the LTX
+    object in bytes, and `file_checksum` the one in that object's trailer.
     """
 
     __slots__ = (
-        "_blocks", "_directory", "commit", "file_checksum", "post_checksum", "snapshot_length", "time_ms",
-        "txid",
+        "_blocks", "_directory", "checksum", "file_checksum", "page_count", "snapshot_length", "time", "txid",
     )  # fmt: skip
 
     def __init__(
         self,
         txid: TXID,
-        time_ms: UnixMs,
-        post_checksum: Checksum,
+        time: UnixMs,
+        checksum: Checksum,
         snapshot_length: int,
         file_checksum: Checksum,
-        commit: int,
+        page_count: int,
         directory: bytes | memoryview,
     ) -> None:
         self.txid: Final = txid
-        self.time_ms: Final = time_ms
-        self.post_checksum: Final = post_checksum
+        self.time: Final = time
+        self.checksum: Final = checksum
         self.snapshot_length: Final = snapshot_length
         self.file_checksum: Final = file_checksum
-        self.commit: Final = commit
+        self.page_count: Final = page_count
         (self._directory,) = split_columns(memoryview(directory), [(U32, len(directory) // WIDTH[U32])])
         self._blocks: list[_Block | None] = [None] * len(self._directory)
 
-    def find(self, pgno: PageNo) -> Frame | None:
+    def find(self, pgno: PageNo, until: TXID = EMPTY, since: TXID = EMPTY) -> Frame | None:
         """The frame of a page, or None for the lock page and pages beyond the database.
 
-        Raises `TableMissing` if that part of the table has to be loaded first.
+        `until` and `since` are there so that packs and bases answer the same call; a base has one version.
+        Raises `NotLoadedError` if that part of the table has to be loaded first.
         """
-        if not 0 < pgno <= self.commit:
+        if not 0 < pgno <= self.page_count:
             return None
         number, entry = divmod(pgno - 1, BLOCK_PAGES)
         block = self._blocks[number]
         if block is None:
-            raise TableMissing(block_span(self.commit, number))
+            raise NotLoadedError(block_span(self.page_count, number))
         anchors, lengths, crcs = block
         length = lengths[entry]
         if not length:
@@ -119,10 +119,16 @@ class BaseIndex:
         return Frame(offset, length, crcs[entry])
 
     def pages(self) -> Iterator[tuple[PageNo, Frame]]:
-        """Every page of the database, ascending. Raises `TableMissing` at the first that is not loaded."""
-        for pgno in map(PageNo, range(1, self.commit + 1)):
+        """Every page of the database, ascending. Raises `NotLoadedError` at the first that is not loaded."""
+        for pgno in map(PageNo, range(1, self.page_count + 1)):
             if (frame := self.find(pgno)) is not None:
                 yield pgno, frame
+
+    @property
+    def memory_bytes(self) -> int:
+        """About how much memory the index takes."""
+        loaded = len(self._blocks) - self._blocks.count(None)
+        return loaded * min(_FULL_BLOCK, self.page_count * 8) + len(self._blocks) * 64
 
     @property
     def missing(self) -> Span | None:
@@ -130,7 +136,7 @@ class BaseIndex:
         wanted = [number for number, block in enumerate(self._blocks) if block is None]
         if not wanted:
             return None
-        first, last = block_span(self.commit, wanted[0]), block_span(self.commit, wanted[-1])
+        first, last = block_span(self.page_count, wanted[0]), block_span(self.page_count, wanted[-1])
         return Span(first.offset, last.offset + last.length - first.offset)
 
     def load(self, offset: int, data: bytes | memoryview) -> None:
@@ -140,7 +146,7 @@ class BaseIndex:
         """
         view = memoryview(data)
         for number in range(len(self._blocks)):
-            start, length = block_span(self.commit, number)
+            start, length = block_span(self.page_count, number)
             if start < offset or self._blocks[number] is not None:
                 continue
             if start + length > offset + len(view):
@@ -151,7 +157,7 @@ class BaseIndex:
                     f"base index: block {number} gives CRC-32 {crc32(part):08x}, "
                     f"the directory says {self._directory[number]:08x}"
                 )
-            pages = min(BLOCK_PAGES, self.commit - number * BLOCK_PAGES)
+            pages = min(BLOCK_PAGES, self.page_count - number * BLOCK_PAGES)
             self._blocks[number] = _Block(*split_columns(memoryview(part), block_layout(pages)))
 
 
@@ -165,13 +171,13 @@ def parse_base_tail(tail: bytes | memoryview, object_size: int) -> BaseIndex | N
     values = TRAILER.open(view, object_size)
     if isinstance(values, NeedMore):
         return values
-    txid, time_ms, post_checksum, snapshot_length, file_checksum, commit, directory_crc = values
-    blocks = -(-commit // BLOCK_PAGES)
+    txid, time, checksum, snapshot_length, file_checksum, page_count, directory_crc = values
+    blocks = -(-page_count // BLOCK_PAGES)
     end_length = blocks * WIDTH[U32] + TRAILER.size
-    table_length = sum(block_span(commit, blocks - 1)) if blocks else 0
+    table_length = sum(block_span(page_count, blocks - 1)) if blocks else 0
     if table_length + end_length != object_size:
         raise CorruptError(
-            f"base index: {commit} pages take {table_length + end_length} bytes, "
+            f"base index: {page_count} pages take {table_length + end_length} bytes, "
             f"but the object has {object_size}"
         )
     if len(view) < end_length:
@@ -181,6 +187,6 @@ def parse_base_tail(tail: bytes | memoryview, object_size: int) -> BaseIndex | N
         raise CorruptError(
             f"base index: directory gives CRC-32 {crc32(directory):08x}, the trailer says {directory_crc:08x}"
         )
-    index = BaseIndex(txid, time_ms, post_checksum, snapshot_length, file_checksum, commit, directory)
+    index = BaseIndex(txid, time, checksum, snapshot_length, file_checksum, page_count, directory)
     index.load(object_size - len(view), view)
     return index

@@ -34,12 +34,12 @@ class BaseWriter:
     def __init__(
         self,
         txid: TXID,
-        commit: int,
-        time_ms: UnixMs,
+        page_count: int,
+        time: UnixMs,
         pages: Iterable[tuple[PageNo, bytes]],
         expected: Checksum | None = None,
     ) -> None:
-        self._header: Final = LtxHeader(commit, TXID(1), txid, time_ms, Checksum(0))
+        self._header: Final = LtxHeader(page_count, TXID(1), txid, time, Checksum(0))
         self._pages: Final = pages
         self._expected: Final = expected
         self._anchors: Final = array(U64)
@@ -53,12 +53,12 @@ class BaseWriter:
         chunk, chunk_length = [head], len(head)
         crc = crc64(head)
         offset = len(head)
-        post_checksum = CHECKSUM_FLAG
+        checksum = CHECKSUM_FLAG
         ltx_index = bytearray()
 
         for pgno, page, prefix, block in compress_pages(header, self._pages):
             crc = crc64(page, crc64(prefix, crc))
-            post_checksum = combine(post_checksum, page_checksum(pgno, page))
+            checksum = combine(checksum, page_checksum(pgno, page))
             length = PREFIX.size + len(block)
             append_index_entry(ltx_index, pgno, offset, length)
             if pgno == LOCK_PAGE + 1:
@@ -74,13 +74,13 @@ class BaseWriter:
 
         if header.commit == LOCK_PAGE:
             self._add(LOCK_PAGE, offset, 0, 0)
-        if self._expected is not None and post_checksum != self._expected:
+        if self._expected is not None and checksum != self._expected:
             raise CorruptError(
-                f"base {header.max_txid}: pages have checksum {post_checksum:#x}, "
+                f"base {header.max_txid}: pages have checksum {checksum:#x}, "
                 f"but the database at that txid has {self._expected:#x}"
             )
-        end = encode_end(header, ltx_index, post_checksum, crc)
-        self._end = post_checksum, offset + len(end), Checksum(int.from_bytes(end[-8:], "big"))
+        end = encode_end(header, ltx_index, checksum, crc)
+        self._end = checksum, offset + len(end), Checksum(int.from_bytes(end[-8:], "big"))
         yield b"".join(chunk) + end
 
     def _add(self, pgno: PageNo, offset: int, length: int, crc: int) -> None:
@@ -90,7 +90,7 @@ class BaseWriter:
         self._crcs.append(crc)
 
     @property
-    def post_checksum(self) -> Checksum:
+    def checksum(self) -> Checksum:
         """The checksum of the database, known once all chunks were taken."""
         return self._finished()[0]
 
@@ -102,7 +102,7 @@ class BaseWriter:
     @property
     def index_object(self) -> bytes:
         """The contents of the index object that belongs beside the snapshot."""
-        post_checksum, snapshot_length, file_checksum = self._finished()
+        checksum, snapshot_length, file_checksum = self._finished()
         commit = self._header.commit
         blocks = []
         for first in range(0, commit, BLOCK_PAGES):
@@ -117,7 +117,7 @@ class BaseWriter:
         trailer = TRAILER.seal(
             self._header.max_txid,
             self._header.timestamp_ms,
-            post_checksum,
+            checksum,
             snapshot_length,
             file_checksum,
             commit,

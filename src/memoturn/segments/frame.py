@@ -14,7 +14,7 @@ import lz4.block
 from fastcrc.crc32 import iso_hdlc
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import PAGE_SIZE, PageNo
+from memoturn.base.txids import PAGE_SIZE
 
 PREFIX: Final = struct.Struct(">IHI")
 """Page number, flags, compressed size: what stands before the compressed page."""
@@ -39,35 +39,28 @@ class Frame(NamedTuple):
     crc32: int
 
 
-def decode_frame(stored: bytes | memoryview, pgno: PageNo, crc: int | None = None) -> bytes:
-    """The page in a stored frame, 4,096 bytes.
+def decode_frame(stored: bytes | memoryview) -> bytes:
+    """The page in a stored frame, 4,096 bytes. The caller compares the CRC-32 first, where there is one.
 
-    `crc` is the CRC-32 that the index has for it; None only where the bytes were verified before.
-    Raises `CorruptError` if the bytes are not exactly one intact frame of page `pgno`.
+    Raises `CorruptError` if the bytes are not exactly one frame.
     """
-    if crc is not None and crc32(stored) != crc:
-        raise CorruptError(
-            f"page {pgno}: stored bytes have CRC-32 {crc32(stored):08x}, the index says {crc:08x}"
-        )
     if len(stored) < PREFIX.size:
-        raise CorruptError(f"page {pgno}: a frame of {len(stored)} bytes is too short")
-    number, flags, size = PREFIX.unpack_from(stored)
-    if flags != HAS_SIZE or number != pgno or size != len(stored) - PREFIX.size:
-        raise CorruptError(_wrong_prefix(pgno, number, flags, size, len(stored)))
+        raise CorruptError(f"a frame of {len(stored)} bytes is too short")
+    pgno, flags, size = PREFIX.unpack_from(stored)
+    if flags != HAS_SIZE or size != len(stored) - PREFIX.size:
+        raise CorruptError(_wrong_prefix(pgno, flags, size, len(stored)))
     try:
         page = _decompress(stored[PREFIX.size :], uncompressed_size=PAGE_SIZE)
     except _LZ4_ERRORS as error:
-        raise CorruptError(f"page {pgno}: {error}") from None
+        raise CorruptError(f"page {pgno} in a frame of {len(stored)} bytes: {error}") from None
     if len(page) != PAGE_SIZE:
-        raise CorruptError(f"page {pgno}: decompresses to {len(page)} bytes instead of {PAGE_SIZE}")
+        raise CorruptError(f"page {pgno} decompresses to {len(page)} bytes instead of {PAGE_SIZE}")
     return page
 
 
-def _wrong_prefix(pgno: int, number: int, flags: int, size: int, length: int) -> str:
+def _wrong_prefix(pgno: int, flags: int, size: int, length: int) -> str:
     if flags == 0:
-        return f"page {pgno}: a legacy frame without a size; only frames with flag 0x0001 can be read"
+        return f"page {pgno} is a legacy frame without a size; only frames with flag 0x0001 can be read"
     if flags != HAS_SIZE:
-        return f"page {pgno}: unknown frame flags {flags:#06x}"
-    if number != pgno:
-        return f"page {pgno}: the frame found in its place belongs to page {number}"
-    return f"page {pgno}: a frame of {length} bytes says that it has {size} of data"
+        return f"page {pgno} has unknown frame flags {flags:#06x}"
+    return f"page {pgno} in a frame of {length} bytes says that it has {size} of data"

@@ -21,6 +21,7 @@ MAX_LENGTH: Final = (1 << 32) - 1
 """Bytes of one transaction's file, so that packs can count in 32 bits. A base has no such limit."""
 
 _END_OF_PAGES: Final = bytes(6)
+_U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _SMALLEST: Final = HEADER.size + len(_END_OF_PAGES) + 1 + _U64.size + TRAILER.size
 _NO_CHECKSUM_FLAG: Final = 0x2
@@ -46,8 +47,8 @@ class LtxHeader(NamedTuple):
         return self.min_txid == 1
 
     @property
-    def page_count(self) -> int:
-        """Pages of a snapshot: all of the database except the lock page."""
+    def snapshot_pages(self) -> int:
+        """How many pages a snapshot holds: all of the database except the lock page."""
         return self.commit - (self.commit >= LOCK_PAGE)
 
     def validate(self) -> None:
@@ -158,8 +159,8 @@ def compress_pages(
         count += 1
         block = compress(page, store_size=False)
         yield pgno, page, PREFIX.pack(pgno, HAS_SIZE, len(block)), block
-    if header.min_txid == 1 and count != header.page_count:
-        raise CorruptError(f"snapshot: {count} pages instead of {header.page_count}")
+    if header.min_txid == 1 and count != header.snapshot_pages:
+        raise CorruptError(f"snapshot: {count} pages instead of {header.snapshot_pages}")
 
 
 def append_index_entry(index: bytearray, pgno: PageNo, offset: int, length: int) -> None:
@@ -195,7 +196,12 @@ def decode_ltx(data: bytes | memoryview) -> Ltx:
     for pgno, offset, length in frames:
         end_of_pages = offset + length
         stored = view[offset:end_of_pages]
-        page = decode_frame(stored, pgno)
+        (number,) = _U32.unpack_from(stored)
+        if number != pgno:
+            raise CorruptError(
+                f"LTX file: the frame at byte {offset} is of page {number}, its index says {pgno}"
+            )
+        page = decode_frame(stored)
         pages.append((pgno, page))
         crc = crc64(page, crc64(stored[: PREFIX.size], crc))
         if header.min_txid == 1:
@@ -233,8 +239,8 @@ def index_ltx(data: bytes | memoryview) -> LtxIndex:
     frames, end_of_pages = _decode_index(bytes(view[start:stop]), header, start - len(_END_OF_PAGES))
     if end_of_pages != start - len(_END_OF_PAGES) or view[end_of_pages:start] != _END_OF_PAGES:
         raise CorruptError(f"LTX file: no end of pages at byte {end_of_pages}, where the page index says")
-    if header.min_txid == 1 and len(frames) != header.page_count:
-        raise CorruptError(f"snapshot: {len(frames)} pages instead of {header.page_count}")
+    if header.min_txid == 1 and len(frames) != header.snapshot_pages:
+        raise CorruptError(f"snapshot: {len(frames)} pages instead of {header.snapshot_pages}")
     return LtxIndex(header, frames, Checksum(post_checksum), Checksum(file_checksum))
 
 
