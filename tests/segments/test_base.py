@@ -232,6 +232,17 @@ def test_a_block_loaded_later_is_verified() -> None:
     assert index.missing == span
 
 
+def test_a_damaged_directory_is_noticed_before_any_block_is_loaded() -> None:
+    writer = BaseWriter(TXID(9), BLOCK_PAGES + 1, UnixMs(0), many_pages(BLOCK_PAGES + 1))
+    list(writer)
+    data = writer.index_object
+    for at in range(8):
+        tail = bytearray(data[-68:])
+        tail[at] ^= 1
+        with pytest.raises(CorruptError, match="directory gives CRC-32"):
+            parse_base_tail(tail, len(data))
+
+
 def forge(page_count: int, anchors: list[int], lengths: list[int], crcs: list[int], length: int) -> bytes:
     """An index with correct checksums, whatever it says."""
     block = pack_column(U64, anchors) + pack_column(U16, lengths) + pack_column(U32, crcs)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memoturn.base.errors import CorruptError
+from memoturn.base.errors import CorruptError, PayloadTooLargeError
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
 from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum
 from memoturn.segments.frame import decode_frame
@@ -155,6 +155,13 @@ def test_a_file_without_pages_may_shrink_the_database() -> None:
 
 def test_the_smallest_file_has_131_bytes() -> None:
     assert len(encode_ltx(HEADER, [], AFTER).data) == 131
+
+
+def test_a_transaction_that_packs_could_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memoturn.segments.ltx.MAX_LENGTH", 131)
+    encode_ltx(HEADER, [], AFTER)
+    with pytest.raises(PayloadTooLargeError, match="transaction 7 takes"):
+        encode_ltx(HEADER, [(PageNo(1), text(1))], AFTER)
 
 
 def test_a_header_can_be_read_alone() -> None:

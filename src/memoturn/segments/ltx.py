@@ -237,7 +237,7 @@ def index_ltx(data: bytes | memoryview) -> LtxIndex:
     if start < HEADER.size + len(_END_OF_PAGES):
         raise CorruptError(f"LTX page index: {size} bytes do not fit a file of {len(view)}")
     frames, end_of_pages = _decode_index(bytes(view[start:stop]), header, start - len(_END_OF_PAGES))
-    if end_of_pages != start - len(_END_OF_PAGES) or view[end_of_pages:start] != _END_OF_PAGES:
+    if view[end_of_pages:start] != _END_OF_PAGES:
         raise CorruptError(f"LTX file: no end of pages at byte {end_of_pages}, where the page index says")
     if header.min_txid == 1 and len(frames) != header.snapshot_pages:
         raise CorruptError(f"snapshot: {len(frames)} pages instead of {header.snapshot_pages}")

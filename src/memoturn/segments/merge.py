@@ -11,25 +11,21 @@ from memoturn.base.txids import PageNo
 
 T = TypeVar("T")
 
-_by_page_and_rank = itemgetter(0, 1)
+_page = itemgetter(0)
 
 
 def merge_newest(sources: Iterable[Iterable[tuple[PageNo, T]]], commit: int) -> Iterator[tuple[PageNo, T]]:
-    """The first version of each page up to `commit`, ascending.
+    """The first version of each page up to page `commit`, ascending.
 
     `sources` go from the newest to the oldest and each ascends by page. What comes with a page is passed
     on as it is: its bytes, its frame, or a function that fetches it.
     """
     last = 0
-    ranked = [_ranked(rank, source) for rank, source in enumerate(sources)]
-    for pgno, _, version in merge(*ranked, key=_by_page_and_rank):
+    # The merge is stable: of equal pages, that of the earlier source comes first.
+    for entry in merge(*sources, key=_page):
+        pgno = entry[0]
         if pgno > commit:
             return
         if pgno != last:
             last = pgno
-            yield pgno, version
-
-
-def _ranked(rank: int, source: Iterable[tuple[PageNo, T]]) -> Iterator[tuple[PageNo, int, T]]:
-    for pgno, version in source:
-        yield pgno, rank, version
+            yield entry
