@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from memoturn.base.errors import AlreadyExistsError, InvalidRequestError, MemoturnError
-from memoturn.bucket import NO_VERSION, Bucket, ObjectNotFound, StaleVersionError
+from memoturn.bucket import NO_VERSION, Bucket, ObjectNotFound, StaleVersionError, Version
 
 MEBIBYTE = 1 << 20
 
@@ -240,19 +240,23 @@ class TestRaces:
 
     def test_a_race_of_creates_has_one_winner(self, bucket: Bucket) -> None:
         for lap in range(3):
-            won = race(self.CONTENDERS, lambda i, key=f"race/{lap}": bucket.create(key, b"create %d" % i))
+            key = f"race/{lap}"
+
+            def contend(number: int, key: str = key) -> None:
+                bucket.create(key, b"create %d" % number)
+
+            won = race(self.CONTENDERS, contend)
             assert len(won) == 1
-            assert bucket.get(f"race/{lap}")[0] == b"create %d" % won[0]
+            assert bucket.get(key)[0] == b"create %d" % won[0]
 
     def test_a_race_of_replaces_has_one_winner(self, bucket: Bucket) -> None:
         version = bucket.create("race", b"start")
         for lap in range(3):
-            won = race(
-                self.CONTENDERS,
-                lambda i, lap=lap, version=version: bucket.replace(
-                    "race", b"lap %d by %d" % (lap, i), version
-                ),
-            )
+
+            def contend(number: int, lap: int = lap, version: Version = version) -> None:
+                bucket.replace("race", b"lap %d by %d" % (lap, number), version)
+
+            won = race(self.CONTENDERS, contend)
             assert len(won) == 1
             body, version = bucket.get("race")
             assert body == b"lap %d by %d" % (lap, won[0])

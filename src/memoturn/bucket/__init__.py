@@ -11,10 +11,12 @@ from memoturn.bucket.bucket import (
     Version,
 )
 from memoturn.bucket.open import open_bucket
+from memoturn.bucket.settings import BucketSettings
 
 __all__ = [
     "NO_VERSION",
     "Bucket",
+    "BucketSettings",
     "Landed",
     "LandedCheck",
     "ObjectInfo",

@@ -48,7 +48,11 @@ class Landed(Enum):
 
 
 LandedCheck = Callable[[bytes], Landed]
-"""Looks at the body that is there now. Without one, the body that was sent is ours and any other is not."""
+"""Looks at the body that is there now, which is not the one that was sent.
+
+Without one, every other body counts as `NOT_OURS`; that is exact unless somebody else may have overwritten
+ours before we could look. Bodies that others replace should carry what it takes to tell.
+"""
 
 
 Pieces = list[bytes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from memoturn.base.clock import Clock
@@ -11,12 +12,25 @@ from memoturn.base.ids import Ids
 from memoturn.bucket.bucket import Bucket
 from memoturn.bucket.file import FileBucket
 from memoturn.bucket.memory import MemoryBucket
+from memoturn.bucket.settings import BucketSettings
+
+_REMOTE: Final = ("s3", "gs", "az")
 
 
-def open_bucket(url: str, *, clock: Clock, ids: Ids, options: Mapping[str, str] | None = None) -> Bucket:
+def open_bucket(
+    url: str,
+    *,
+    clock: Clock,
+    ids: Ids,
+    options: Mapping[str, str] | None = None,
+    settings: BucketSettings | None = None,
+) -> Bucket:
     """Open the bucket at `url`: `memory:`, `file:./data`, `file:///data`, `s3://…`, `gs://…`, `az://…`.
 
-    Raises `InvalidRequestError` for a URL of another kind.
+    A remote store is not spoken to yet. `options` are for remote stores: obstore's names and values (`endpoint`,
+    `region`, `access_key_id`, …), and `allow_http`. Raises `InvalidRequestError` for a URL of another kind or an
+    unknown option, `UnconfiguredError` for settings that cannot work, `UnavailableError` if a directory cannot
+    be used.
     """
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "memory":
@@ -25,6 +39,19 @@ def open_bucket(url: str, *, clock: Clock, ids: Ids, options: Mapping[str, str] 
         return MemoryBucket(clock)
     if colon and scheme == "file":
         return FileBucket(_directory_of(url, rest), clock=clock, ids=ids)
+    if colon and scheme in _REMOTE:
+        from memoturn.bucket.remote import RemoteBucket, parse_remote
+
+        bucket, prefix = parse_remote(url, rest)
+        return RemoteBucket(
+            scheme,
+            bucket,
+            prefix,
+            clock=clock,
+            ids=ids,
+            options=options or {},
+            settings=settings or BucketSettings(),
+        )
     raise InvalidRequestError(
         f"{url!r} is no bucket; write memory:, file:./directory, file:///directory, "
         "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
