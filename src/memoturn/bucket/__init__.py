@@ -11,6 +11,7 @@ from memoturn.bucket.bucket import (
     Version,
 )
 from memoturn.bucket.open import open_bucket
+from memoturn.bucket.probe import Verdict, probe
 from memoturn.bucket.settings import BucketSettings
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "ObjectInfo",
     "ObjectNotFound",
     "StaleVersionError",
+    "Verdict",
     "Version",
     "open_bucket",
+    "probe",
 ]

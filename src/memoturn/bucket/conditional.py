@@ -27,6 +27,7 @@ from memoturn.base.errors import (
     UnavailableError,
     UnconfiguredError,
     UndecidedWriteError,
+    UnsuitableStoreError,
 )
 from memoturn.base.ids import Ids
 from memoturn.bucket.bucket import (
@@ -162,6 +163,9 @@ class ConditionalWriter:
                 answer, reason = Answer.REFUSED, str(error)
             except ObjectNotFound as error:
                 answer, reason = Answer.GONE, str(error)
+            except UnsuitableStoreError:
+                # The client library cannot even say it: nothing was sent.
+                raise
             except (UnavailableError, UnconfiguredError) as error:
                 answer, reason = Answer.UNKNOWN, str(error)
 

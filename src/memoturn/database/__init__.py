@@ -1,0 +1,1 @@
+"""One open branch: its writer and readers, the commit log, shipping, recovery and fencing."""

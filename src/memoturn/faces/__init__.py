@@ -1,0 +1,1 @@
+"""The ways in: each a thin translation of the operations."""

@@ -1,0 +1,1 @@
+"""Catalog entries, branch manifests and their rules; everything that makes Memoturn special is decided here."""

@@ -1,0 +1,150 @@
+"""What the operations answer, for every face alike. Times are aware datetimes in UTC; txids count commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from memoturn.base.txids import UnixMs
+
+Value = None | int | float | str | bytes
+"""What SQLite keeps in a column."""
+
+
+class Rows(list[dict[str, Value]]):
+    """The rows of a statement as dicts; `columns` names them in order.
+
+    `txid` is the position that was read, or the head after a write. Of two columns with one name the last one
+    is in the dict; give them names with AS.
+    """
+
+    __slots__ = ("columns", "txid")
+
+    def __init__(self, rows: Sequence[dict[str, Value]], columns: tuple[str, ...], txid: int) -> None:
+        super().__init__(rows)
+        self.columns = columns
+        self.txid = txid
+
+
+class BatchResult(Struct, frozen=True):
+    """What a batch gave: the rows of each statement, and the head after it."""
+
+    results: list[Rows]
+    txid: int
+
+
+class DatabaseInfo(Struct, frozen=True):
+    """A database; `ttl_at` is when it expires, if it does."""
+
+    name: str
+    db_uuid: str
+    default_branch: str
+    created_at: datetime
+    ttl_at: datetime | None = None
+
+
+class BranchInfo(Struct, frozen=True):
+    """A branch: where it stands, what it was forked from, and when it expires, if it does."""
+
+    name: str
+    head_txid: int
+    parent: str | None
+    fork_txid: int | None
+    created_at: datetime
+    ttl_at: datetime | None
+    is_default: bool
+    checkpoints: dict[str, int]
+    epoch: int
+
+
+class CheckpointInfo(Struct, frozen=True):
+    """A named position."""
+
+    name: str
+    txid: int
+
+
+class RewindResult(Struct, frozen=True):
+    """`txid` is the new head, `restored_txid` the position whose content it has; `undo` takes it back."""
+
+    txid: int
+    restored_txid: int
+    undo: str
+
+
+class PromoteResult(Struct, frozen=True):
+    """The branch that the database's name now stands for; `undo` takes it back."""
+
+    default_branch: str
+    undo: str
+
+
+class DeleteResult(Struct, frozen=True):
+    """What was deleted; `undo` takes it back while the history is retained."""
+
+    name: str
+    undo: str
+
+
+class UndoResult(Struct, frozen=True):
+    """`what` was taken back, on which branch or database; `undo` takes that back in turn, where it can."""
+
+    what: str
+    name: str
+    txid: int | None
+    undo: str | None
+
+
+class HistoryEntry(Struct, frozen=True):
+    """One txid of a branch.
+
+    A `commit` has the number of `pages` and `bytes` that it wrote; a `rewind`, `reset` or `fork` has the txid
+    whose content it took in `base_txid`.
+    """
+
+    txid: int
+    kind: Literal["commit", "rewind", "reset", "fork"]
+    time: datetime
+    pages: int
+    bytes: int
+    base_txid: int | None
+    checkpoints: tuple[str, ...]
+
+
+class RestorePoints(Struct, frozen=True):
+    """Every txid from `oldest_txid` to `newest_txid` can be restored exactly."""
+
+    oldest_txid: int
+    newest_txid: int
+    oldest_time: datetime
+
+
+class ImportResult(Struct, frozen=True):
+    """What an import has stored, at which txid."""
+
+    name: str
+    txid: int
+    pages: int
+    bytes: int
+
+
+class ExportResult(Struct, frozen=True):
+    """What an export has written, from which position."""
+
+    path: str
+    txid: int
+    pages: int
+    bytes: int
+
+
+def time_of(ms: UnixMs) -> datetime:
+    """Unix milliseconds as an aware datetime in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def time_or_none(ms: UnixMs | None) -> datetime | None:
+    """`time_of`, for what may be missing."""
+    return None if ms is None else time_of(ms)

@@ -1,0 +1,538 @@
+"""One open branch: reads at any position, writes at the head, and the branch's own changes of its manifest.
+
+Three states follow each other on the way of a commit: *logged* (durable on this machine), *visible* (readers
+see it), *shipped* (in the bucket, linked by the manifest). `head()` is the last visible commit; the manifest's
+head is the last shipped one; what lies between is the tail.
+
+Locks, always taken in this order
+    `_writing`   one thread at a time writes, ships on behalf of a branch operation, or changes ownership
+    `_shipping`  one thread at a time puts packs and changes the manifest
+Reads take neither: they follow references to immutable views.
+
+Owning a branch
+    Whoever writes must own: hold the machine's lock for the branch, and be the owner that the manifest names,
+    under its epoch. Taking it over raises the epoch, and links in the same write whatever a dead predecessor
+    had acknowledged and not shipped. A writer that finds a higher epoch is fenced: its unshipped commits are
+    set aside, and the next write takes the branch over like anybody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import apsw
+
+from memoturn.base.cache import GenerationalCache
+from memoturn.base.errors import (
+    BranchNotFoundError,
+    BusyError,
+    ConflictError,
+    FencedError,
+    MemoturnError,
+    OverloadedError,
+    UnavailableError,
+)
+from memoturn.base.txids import TXID, PageNo
+from memoturn.bucket import ObjectNotFound
+from memoturn.database import recovery
+from memoturn.database.commit import build_commit
+from memoturn.database.environment import Environment
+from memoturn.database.readers import ReaderPool
+from memoturn.database.tail import Commit, Tail, TailView
+from memoturn.database.writer import Writer
+from memoturn.manifest import keys, rules
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.register import Held
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.manifest.timeline import check_position
+from memoturn.pages.view import Source, View, open_view
+from memoturn.segments.pack_build import build_pack
+
+T = TypeVar("T")
+_KEEP_BYTES: Final = 8 << 20
+_COURTESY: Final = 0.02
+"""Seconds for which a branch that was handed over is left to whoever asked for it."""
+
+_Wish = Callable[[Manifest], Manifest]
+
+
+class Branch:
+    """A branch that is open in this process. Threads may share it."""
+
+    def __init__(self, env: Environment, db_uuid: str, branch_id: str, held: Held[Manifest]) -> None:
+        self.db_uuid = db_uuid
+        self.branch_id = branch_id
+        self.incarnation = held.record.incarnation
+        self.key = keys.manifest_key(db_uuid, branch_id)
+        self._env = env
+        self._watch = env.watch
+        self._ref = f"{db_uuid}/{branch_id}/{self.incarnation}".encode()
+        self._writing = threading.RLock()
+        self._shipping = threading.RLock()
+        self._state = threading.Lock()
+        self._held = held
+        self._shipped: View | None = None
+        self._tail = Tail()
+        self._head: Source | None = None
+        self._seen = held.token
+        self._ttl_at = held.record.ttl_at
+        self._past: GenerationalCache[TXID, View] = GenerationalCache(32)
+        self.readers = ReaderPool(env.prepare)
+        self._owned = False
+        self._epoch = 0
+        self._locked = False
+        self._must_raise_epoch = False
+        self._fenced: FencedError | None = None
+        self._writer: Writer | None = None
+        self._pending: Commit | None = None
+        self._asked_back_at = 0.0
+
+    # Reading.
+
+    def head(self) -> Source:
+        """The view of the last visible commit, of this process or of a neighbour.
+
+        Raises `BranchNotFoundError` or `BranchExpiredError` if the branch is no more.
+        """
+        view = self._head
+        if view is None or not self._is_current():
+            view = self._refresh()
+        if self._ttl_at is not None:
+            rules.check_living(self._held.record, self._env.clock.now_ms())
+        return view
+
+    def manifest(self) -> Manifest:
+        """The newest manifest that this process knows, which its neighbours may have changed last."""
+        if not self._is_current():
+            self._refresh()
+        return self._held.record
+
+    def view_at(self, txid: TXID) -> Source:
+        """The view of any retained position. Raises `TxidNotRetainedError`."""
+        head = self.head()
+        if txid == head.txid:
+            return head
+        with self._state:
+            manifest, tail, shipped = self._held.record, self._tail, self._shipped
+        if txid > manifest.head_txid and shipped is not None:
+            for commit in tail.commits:
+                if commit.txid == txid:
+                    return TailView(shipped, tail, commit)
+        check_position(manifest, txid)
+        view = self._past.get(txid)
+        if view is None:
+            view = open_view(self._env.store, self.db_uuid, manifest, txid, self._env.manifest_of)
+            self._past.put(txid, view)
+        return view
+
+    def unshipped(self) -> list[Commit]:
+        """The commits that are visible here and not in the bucket, oldest first."""
+        self.head()
+        return list(self._tail.commits)
+
+    def _is_current(self) -> bool:
+        if self._owned and not self._watch.tells_owner:
+            return True
+        return self._seen == self._watch.token(self.key)
+
+    def _refresh(self) -> Source:
+        """Look again at the manifest, and at the log of a neighbour that owns the branch."""
+        with self._shipping:
+            while True:
+                token = self._watch.token(self.key)
+                held = self._read_manifest()
+                if self._owned and held.record.epoch != self._epoch:
+                    self._fence(held.record)
+                foreign = None if self._owned else self._read_along(held.record)
+                if token == self._watch.token(self.key) or self._owned:
+                    return self._adopt(held, token, foreign)
+
+    def _read_manifest(self) -> Held[Manifest]:
+        try:
+            held = self._env.manifests.current(self.key)
+        except ObjectNotFound:
+            raise BranchNotFoundError(f"branch {self.branch_id!r} is gone") from None
+        rules.check_incarnation(held.record, self.incarnation)
+        rules.check_living(held.record, self._env.clock.now_ms())
+        return held
+
+    def _read_along(self, manifest: Manifest) -> list[Commit]:
+        """What the log of the branch's owner holds beyond the manifest's head, as far as it is durable."""
+        owner = manifest.owner
+        if owner is None or owner == self._env.owner:
+            return []
+        records = self._env.neighbours.records_of(owner.node_id, self._ref.decode())
+        known = {c.txid: c for c in self._tail.commits} if manifest.epoch == self._held.record.epoch else {}
+        return recovery.surviving(records, manifest.epoch, manifest.head_txid, known)
+
+    def _adopt(self, held: Held[Manifest], token: int, foreign: list[Commit] | None = None) -> Source:
+        """Make `held` what this branch stands on, with the tail above it: a neighbour's, or our own."""
+        manifest = held.record
+        shipped = self._shipped
+        if (
+            shipped is None
+            or shipped.txid != manifest.head_txid
+            or self._held.record.segments != manifest.segments
+        ):
+            shipped = open_view(
+                self._env.store, self.db_uuid, manifest, manifest.head_txid, self._env.manifest_of
+            )
+        with self._state:
+            if foreign is None:
+                tail = self._tail if not self._tail.commits else self._tail.after(manifest.head_txid)
+            else:
+                tail = Tail(foreign)
+            self._held, self._shipped, self._tail, self._seen = held, shipped, tail, token
+            self._ttl_at = manifest.ttl_at
+            self._head = TailView(shipped, tail, tail.commits[-1]) if tail.commits else shipped
+            return self._head
+
+    # Writing.
+
+    def write(self, work: Callable[[apsw.Connection], T]) -> tuple[T, TXID]:
+        """Let `work` use the writing connection; returns its result and the txid of the head after it.
+
+        What `work` leaves uncommitted is rolled back. Durable as the settings say. Raises what `work` raises,
+        `BusyError` if a neighbour does not hand the branch over, `FencedError` if another node took it over,
+        `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not durable.
+        """
+        with self._writing:
+            writer = self._ready()
+            try:
+                result = work(writer.connection)
+            except BaseException as error:
+                failure = writer.failure
+                if failure is None:
+                    raise
+                self._discard_writer()
+                if isinstance(failure, MemoturnError):
+                    raise failure from error
+                raise
+            finally:
+                if self._writer is writer:
+                    writer.settle()
+            if not self._owned:
+                raise self._fenced or FencedError(
+                    f"branch {self.branch_id!r} was taken over during the write"
+                )
+            txid = TXID(0) if self._head is None else self._head.txid
+        if self._env.settings.durability == "durable":
+            self.ship(txid)
+        return result, txid
+
+    def _ready(self) -> Writer:
+        """Own the branch, keep the backlog bounded, and have a connection on the head."""
+        if not self._owned or self._must_raise_epoch or not self._is_current():
+            self._own()
+        if self._ttl_at is not None:
+            rules.check_living(self._held.record, self._env.clock.now_ms())
+        if self._tail.bytes * 2 > self._env.settings.backlog_bytes:
+            self._hold_back()
+        head = self._head if self._head is not None else self._refresh()
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = Writer(head, self._log_commit, self._publish, self._env.prepare)
+        elif writer.view is not head:
+            writer.show(head)
+        return writer
+
+    def _hold_back(self) -> None:
+        settings = self._env.settings
+        self._env.on_unshipped(self)
+        if self._tail.bytes < settings.backlog_bytes:
+            self._env.clock.sleep(0.001)
+            return
+        try:
+            self.ship()
+        except UnavailableError as error:
+            raise OverloadedError(
+                f"branch {self.branch_id!r} has {self._tail.bytes} bytes that the store has not taken: {error}"
+            ) from error
+
+    def _log_commit(self, pages: dict[PageNo, bytes], page_count: int) -> None:
+        """Make the transaction durable; called by SQLite at the last moment at which it can still fail."""
+        head = self._head
+        if head is None or not self._owned:
+            raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
+        commit = build_commit(head, pages, page_count, self._env.clock.now_ms())
+        self._pending = commit
+        if commit is not None and self._env.log is not None:
+            try:
+                self._env.log.commit(self._ref, self._epoch, commit.txid, commit.packed.data)
+            except BaseException:
+                self._must_raise_epoch = True
+                self._pending = None
+                raise
+
+    def _publish(self) -> Source:
+        """Make the logged transaction visible; nothing may fail here."""
+        commit = self._pending
+        self._pending = None
+        with self._state:
+            if commit is not None and self._shipped is not None:
+                self._tail.append(commit)
+                self._head = TailView(self._shipped, self._tail, commit)
+            head = self._head
+            if self._seen == self._watch.token(self.key):
+                self._seen = self._watch.ring(self.key)
+            else:
+                self._watch.ring(self.key)
+        self._env.on_unshipped(self)
+        assert head is not None
+        return head
+
+    def _discard_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    # Shipping.
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of commits that have not shipped."""
+        return self._tail.bytes
+
+    def ship(self, through: TXID | None = None) -> None:
+        """Return when all commits, or those up to `through`, are in the bucket and linked by the manifest.
+
+        Raises `UnavailableError` if the store cannot take them now, `FencedError` if it is too late.
+        """
+        with self._shipping:
+            while self._tail.commits and self._owned:
+                if through is not None and self._held.record.head_txid >= through:
+                    return
+                try:
+                    self._ship(list(self._tail.commits))
+                except FencedError:
+                    raise
+                except ConflictError:
+                    # An earlier try, given up as undecided, has landed after all: go on behind it.
+                    self._adopt(self._env.manifests.read(self.key), self._seen)
+            if through is not None and self._held.record.head_txid < through:
+                raise self._fenced or FencedError(
+                    f"txid {through} of branch {self.branch_id!r} was not shipped before another node took over"
+                )
+
+    def _ship(self, commits: list[Commit]) -> None:
+        epoch = self._epoch
+        name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch)
+        self._put_pack(name, commits)
+        try:
+            held = self._update(lambda manifest: rules.append(manifest, epoch, name))
+        except (FencedError, BranchNotFoundError) as error:
+            self._fence(self._env.manifests.read(self.key).record)
+            raise self._fenced or error from error
+        view = self._adopt(held, held.token)
+        self._keep_pages(view, commits)
+        if self._env.log is not None:
+            self._env.log.shipped(self._ref, held.record.head_txid)
+
+    def _put_pack(self, name: SegmentName, commits: list[Commit]) -> None:
+        pack = build_pack([commit.packed for commit in commits])
+        key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
+        self._env.bucket.put(key, pack.chunks)
+        self._env.store.keep_index(key, pack.index)
+
+    def _keep_pages(self, _view: Source, commits: list[Commit]) -> None:
+        """Shipped pages are likely to be read again: keep the newest of each where reads look for them."""
+        shipped = self._shipped
+        newest: dict[PageNo, bytes] = {}
+        for commit in commits:
+            newest.update(commit.pages)
+        if shipped is not None and len(newest) * 4096 <= _KEEP_BYTES:
+            for page_no, page in newest.items():
+                spot = shipped.spot(page_no)
+                if spot is not None:
+                    self._env.store.keep(spot, page)
+
+    def _update(self, wish: _Wish) -> Held[Manifest]:
+        def checked(manifest: Manifest) -> Manifest:
+            rules.check_incarnation(manifest, self.incarnation)
+            return wish(manifest)
+
+        return self._env.manifests.update(self.key, checked, self._held)
+
+    # Owning.
+
+    def _own(self, then: _Wish | None = None) -> bool:
+        """Become the owner, if this is not so already; True if `then` was applied in the same write."""
+        if self._owned and not self._must_raise_epoch:
+            with self._shipping:
+                if not self._is_current():
+                    self._refresh()
+                if self._owned:
+                    return False
+        if self._fenced is not None:
+            error, self._fenced = self._fenced, None
+            raise error
+        self._lock()
+        try:
+            with self._shipping:
+                self._take(then)
+        finally:
+            if not self._owned:
+                self._unlock()
+        return True
+
+    def _take(self, then: _Wish | None) -> None:
+        self._discard_writer()
+        found = self._env.manifests.read(self.key)
+        old = found.record
+        rules.check_incarnation(old, self.incarnation)
+        rules.check_living(old, self._env.clock.now_ms())
+        commits = list(self._tail.commits) if self._owned else self._read_along(old)
+        segment = None
+        if commits:
+            segment = SegmentName.pack(0, commits[0].txid, commits[-1].txid, old.epoch + 1)
+            self._put_pack(segment, commits)
+        now = self._env.clock.now_ms()
+
+        def wish(manifest: Manifest) -> Manifest:
+            rules.check_incarnation(manifest, self.incarnation)
+            rules.check_epoch(manifest, old.epoch)
+            taken = rules.take(manifest, self._env.owner, segment, now)
+            return taken if then is None else then(taken)
+
+        held = self._env.manifests.update(self.key, wish, found)
+        self._epoch = held.record.epoch
+        self._owned = True
+        self._must_raise_epoch = False
+        with self._state:
+            self._tail = Tail()
+        self._adopt(held, held.token)
+        if self._env.log is not None:
+            self._env.log.shipped(self._ref, held.record.head_txid)
+
+    def _lock(self) -> None:
+        """Take the machine's lock for the branch, asking whoever holds it."""
+        if self._locked:
+            return
+        clock, neighbours = self._env.clock, self._env.neighbours
+        give_up = clock.monotonic() + self._env.settings.busy_timeout
+        if clock.monotonic() < self._asked_back_at:
+            clock.sleep(_COURTESY)
+        wait = 0.001
+        while not neighbours.try_lock(self.incarnation):
+            holder = neighbours.ask(self.incarnation)
+            if clock.monotonic() > give_up:
+                raise BusyError(
+                    f"branch {self.branch_id!r} is being written by {holder or 'another process'}, which did not "
+                    f"hand it over within {self._env.settings.busy_timeout:g} s; try again, or stop that process"
+                )
+            clock.sleep(wait)
+            wait = min(wait * 2, 0.05)
+        self._locked = True
+
+    def _unlock(self) -> None:
+        if self._locked:
+            self._locked = False
+            self._env.neighbours.unlock(self.incarnation)
+
+    def hand_over(self) -> None:
+        """Let a neighbour write the branch: ship, and give up owning it. Keeps it if the store is away."""
+        with self._writing:
+            if not self._locked:
+                return
+            try:
+                self.ship()
+            except UnavailableError:
+                return
+            except ConflictError:
+                pass  # Fenced: there is nothing to hand over but the lock.
+            self._give_up()
+            self._asked_back_at = self._env.clock.monotonic() + _COURTESY
+
+    def _give_up(self) -> None:
+        self._discard_writer()
+        self._owned = False
+        self._unlock()
+
+    def _fence(self, manifest: Manifest) -> None:
+        """Another writer has overtaken this one: acknowledge nothing more, and keep what was not shipped."""
+        with self._state:
+            commits, self._tail = self._tail.commits, Tail()
+            self._owned = False
+            self._head = None
+            self._shipped = None
+        owner = manifest.owner.node_id if manifest.owner else "nobody"
+        what = (
+            f"was deleted and created again as {manifest.incarnation}"
+            if manifest.incarnation != self.incarnation
+            else "was deleted"
+            if manifest.deleted_at is not None
+            else f"was taken over by {owner} under epoch {manifest.epoch}"
+        )
+        message = f"branch {self.branch_id!r} {what}; nothing more was acknowledged here"
+        if commits:
+            path = recovery.set_aside(self._env.set_aside, self._ref.decode(), self._epoch, commits)
+            message += f"; {len(commits)} commits that had not shipped are set aside in {path}"
+        self._fenced = FencedError(message)
+        if self._env.log is not None and commits:
+            self._env.log.shipped(self._ref, commits[-1].txid)
+
+    # Branch operations: the manifest's rules, applied with everything shipped.
+
+    def change(self, wish: _Wish) -> Manifest:
+        """Change the manifest without moving the head. A commit of this machine that is visible is shipped first."""
+        with self._writing:
+            self.settle_head()
+            with self._shipping:
+                held = self._update(wish)
+                self._adopt(held, held.token, None if self._owned else [])
+                return held.record
+
+    def settle_head(self) -> TXID:
+        """Ship what is visible, whoever on this machine wrote it; returns the head."""
+        with self._writing:
+            head = self.head().txid
+            if head > self._held.record.head_txid and not self._owned:
+                self._own()
+            self.ship()
+            return self._held.record.head_txid
+
+    def move_head(self, wish: _Wish) -> Manifest:
+        """Change the manifest so that the head moves: a rewind or a reset. Only an owner may."""
+        with self._writing:
+            applied = self._own(wish)
+            if not applied:
+                self.ship()
+                with self._shipping:
+                    held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
+                    self._held, self._seen, self._ttl_at = held, held.token, held.record.ttl_at
+            self._discard_writer()
+            with self._state:
+                self._head = self._shipped = None
+            return self._held.record
+
+    def rest(self) -> None:
+        """Ship if the store takes it, and let go of everything; the next call begins anew.
+
+        What cannot be shipped stays in the log, and stays ours.
+        """
+        with self._writing:
+            if self._owned:
+                with contextlib.suppress(ConflictError):
+                    self.ship()
+            self._give_up()
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop connections and views; what was not shipped is left to the log."""
+        self._discard_writer()
+        self.readers.close()
+        self._past.clear()
+        with self._state:
+            self._head = self._shipped = None
+
+    def is_current(self) -> bool:
+        """Whether nothing has changed since this process last looked."""
+        return self._head is not None and self._is_current()
+
+
+def _still_ours(manifest: Manifest, epoch: int) -> Manifest:
+    rules.check_epoch(manifest, epoch)
+    return manifest

@@ -1,0 +1,42 @@
+"""A transaction's pages become a commit: the one place through which every write comes back up."""
+
+from __future__ import annotations
+
+from memoturn.base.txids import LOCK_PAGE, TXID, Checksum, PageNo, UnixMs
+from memoturn.database.tail import Commit
+from memoturn.pages.view import Source
+from memoturn.segments.checksum import CHECKSUM_FLAG, page_checksum
+from memoturn.segments.ltx import LtxHeader, encode_ltx
+from memoturn.segments.pack_build import PackedCommit
+
+
+def build_commit(head: Source, written: dict[PageNo, bytes], page_count: int, now: UnixMs) -> Commit | None:
+    """The commit that follows `head`, or None if nothing differs from it.
+
+    `written` holds whole pages up to `page_count`, the size of the database afterwards. Pages that equal their
+    predecessor are dropped. The commit's time never precedes its predecessor's, whatever the clock does.
+    """
+    txid = TXID(head.txid + 1)
+    checksum: int = head.checksum
+    pages: dict[PageNo, bytes] = {}
+    old_page = head.page
+    for page_no in sorted(written):
+        new = written[page_no]
+        old = old_page(page_no)
+        if old == new:
+            continue
+        if old:
+            checksum ^= page_checksum(page_no, old)
+        checksum ^= page_checksum(page_no, new)
+        pages[page_no] = new
+    for number in range(page_count + 1, head.page_count + 1):
+        if number != LOCK_PAGE:
+            checksum ^= page_checksum(PageNo(number), old_page(PageNo(number)))
+    if not pages and page_count == head.page_count:
+        return None
+    after = Checksum(checksum | CHECKSUM_FLAG)
+    time = now if head.time is None or now > head.time else head.time
+    before = Checksum(0) if txid == 1 else head.checksum
+    header = LtxHeader(page_count, txid, txid, time, before)
+    ltx, frames = encode_ltx(header, pages.items(), after)
+    return Commit(PackedCommit(header, ltx, frames, after), pages)

@@ -1,0 +1,60 @@
+"""What every open branch of a process shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from memoturn.base.clock import Clock
+from memoturn.base.errors import BranchNotFoundError
+from memoturn.base.ids import Ids
+from memoturn.base.settings import CommitSettings
+from memoturn.bucket import Bucket, ObjectNotFound
+from memoturn.database.log import CommitLog
+from memoturn.database.neighbours import Neighbours
+from memoturn.database.shipper import Shippable
+from memoturn.manifest import keys
+from memoturn.manifest.model import Manifest, Owner, Parent
+from memoturn.manifest.register import Register
+from memoturn.manifest.watch import Watch
+from memoturn.pages.store import SegmentStore
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One per process and bucket. `log` is None where nothing outlives the process anyway."""
+
+    bucket: Bucket
+    manifests: Register[Manifest]
+    store: SegmentStore
+    log: CommitLog | None
+    neighbours: Neighbours
+    watch: Watch
+    owner: Owner
+    clock: Clock
+    ids: Ids
+    settings: CommitSettings
+    set_aside: Path | None
+    """Where commits are kept that another owner has overtaken; None where nothing outlives the process."""
+
+    prepare: Callable[[apsw.Connection], None]
+    """Called for every new connection, before it is used."""
+
+    on_unshipped: Callable[[Shippable], None]
+    """Called with a branch when it has something to ship."""
+
+    def manifest_of(self, parent: Parent) -> Manifest:
+        """The manifest of a parent, which may be a tombstone whose name was taken again."""
+        try:
+            manifest = self.manifests.current(keys.manifest_key(parent.db_uuid, parent.branch_id)).record
+            if manifest.incarnation == parent.incarnation:
+                return manifest
+            key = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
+            return self.manifests.current(key).record
+        except ObjectNotFound as error:
+            raise BranchNotFoundError(
+                f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
+            ) from error

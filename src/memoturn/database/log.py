@@ -1,0 +1,234 @@
+"""The commit log: one for all databases of a process, so that one sync serves every commit waiting at that moment.
+
+Group commit by leader and followers
+    The first commit to arrive writes and syncs for all that are queued by then; those that arrive meanwhile form
+    the next group, and the first of them is woken to lead it. A lone writer hands nothing to another thread.
+    Rejected: a thread of its own for syncing, which costs every lone commit two switches.
+
+Cutting
+    Records are needed until their branch has shipped them. A file whose records have all shipped is cut by
+    raising the generation in its header, and used again: its blocks stay allocated, so that a sync writes no
+    metadata. The header is synced before anything is written behind it; only then can old records in the file
+    not be mistaken for new ones.
+
+A failed sync
+    What reached the disk is unknown, and a second sync would lie about it. Nothing of that group is
+    acknowledged, the file is never written again, and each branch concerned is told by `LogFailedError` to
+    raise its epoch, which makes the records of that group void.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from memoturn.base.errors import UnavailableError
+from memoturn.base.txids import TXID
+from memoturn.database.logfile import LogDirectory, LogFile
+from memoturn.database.record import START, file_header, pack_record
+
+FIRST_FILE_BYTES: Final = 1 << 20
+FILE_BYTES: Final = 16 << 20
+
+
+class LogFailedError(UnavailableError):
+    """The log could not make a commit durable; the commit does not count."""
+
+
+class _File:
+    """A file of the log, and the newest record of each branch in it that has not shipped."""
+
+    __slots__ = ("end", "file", "generation", "name", "pending", "size")
+
+    def __init__(self, name: str, file: LogFile, size: int) -> None:
+        self.name = name
+        self.file = file
+        self.size = size
+        self.generation = 0
+        self.end = START
+        self.pending: dict[bytes, TXID] = {}
+
+
+class _Group:
+    """Commits that one sync will serve."""
+
+    __slots__ = ("commits", "error", "waiters")
+
+    def __init__(self) -> None:
+        self.commits: list[tuple[bytes, int, TXID, bytes]] = []
+        self.waiters: list[_Waiter] = []
+        self.error: BaseException | None = None
+
+
+class _Waiter:
+    """A commit that waits for its group, or to lead it."""
+
+    __slots__ = ("leads", "wake")
+
+    def __init__(self) -> None:
+        self.leads = False
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def wait(self) -> None:
+        """Wait to be woken, whatever signals come: a leader that left would leave everybody waiting."""
+        interrupted = False
+        while True:
+            try:
+                self.wake.acquire()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            _thread.interrupt_main()
+
+
+class CommitLog:
+    """Appends commits durably. `on_synced(file name, end)` tells how far a live reader of the files may read."""
+
+    def __init__(
+        self, directory: LogDirectory, on_synced: Callable[[str, int], None] = lambda _name, _end: None
+    ) -> None:
+        self._directory = directory
+        self._on_synced = on_synced
+        self._lock = threading.Lock()
+        self._io = threading.Lock()
+        self._group = _Group()
+        self._leading = False
+        self._active: _File | None = None
+        self._retired: list[_File] = []
+        self._created = 0
+        self.syncs = 0
+        self.commits = 0
+
+    def commit(self, branch: bytes, epoch: int, txid: TXID, ltx: bytes) -> None:
+        """Return when the commit is durable. Raises `LogFailedError` if it is not."""
+        lock = self._lock
+        lock.acquire()
+        group = self._group
+        group.commits.append((branch, epoch, txid, ltx))
+        if self._leading:
+            waiter = _Waiter()
+            group.waiters.append(waiter)
+            lock.release()
+            waiter.wait()
+            if not waiter.leads:
+                if group.error is not None:
+                    raise LogFailedError(str(group.error)) from group.error
+                return
+            lock.acquire()
+        self._leading = True
+        self._group = _Group()
+        lock.release()
+        try:
+            self._write(group)
+        except BaseException as error:
+            group.error = error
+        self._pass_on(group)
+        if group.error is not None:
+            if isinstance(group.error, OSError):
+                raise LogFailedError(f"the commit log cannot be written: {group.error}") from group.error
+            raise group.error
+
+    def _pass_on(self, group: _Group) -> None:
+        """Wake the leader of the next group first, so that the disk is busy again, then the group's own."""
+        with self._lock:
+            following = self._group.waiters
+            if following:
+                leader = following.pop(0)
+                leader.leads = True
+                leader.wake.release()
+            else:
+                self._leading = False
+        for waiter in group.waiters:
+            waiter.wake.release()
+
+    def _write(self, group: _Group) -> None:
+        with self._io:
+            file = self._active
+            generation, end = (file.generation, file.end) if file else (0, START)
+            records = [pack_record(*commit, generation, end) for commit in group.commits]
+            length = sum(map(len, records))
+            if file is None or (file.end > START and file.end + length > file.size):
+                file = self._rotate()
+                records = [pack_record(*commit, file.generation, file.end) for commit in group.commits]
+            try:
+                file.file.write(records[0] if len(records) == 1 else b"".join(records), file.end)
+                file.file.sync()
+            except BaseException:
+                self._abandon(file)
+                raise
+            file.end += length
+            file.size = max(file.size, file.end)
+            for branch, _, txid, _ in group.commits:
+                file.pending[branch] = txid
+            self.syncs += 1
+            self.commits += len(records)
+            self._on_synced(file.name, file.end)
+
+    def _rotate(self) -> _File:
+        """Another file to write to: one that has been cut, or a new one."""
+        old = self._active
+        for candidate in self._retired:
+            if not candidate.pending and candidate.generation >= 0:
+                self._cut(candidate)
+                self._retired.remove(candidate)
+                break
+        else:
+            self._created += 1
+            name = f"{self._created:06d}.log"
+            size = FIRST_FILE_BYTES if self._created == 1 else FILE_BYTES
+            candidate = _File(name, self._directory.create(name, size), size)
+            self._cut(candidate)
+        if old is not None:
+            self._retired.append(old)
+        self._active = candidate
+        return candidate
+
+    def _cut(self, file: _File) -> None:
+        file.file.write(file_header(file.generation + 1), 0)
+        file.file.sync()
+        file.generation += 1
+        file.end = START
+        self._on_synced(file.name, file.end)
+
+    def _abandon(self, file: _File) -> None:
+        """Never write to a file again whose sync has failed; what is pending in it can still be read."""
+        file.generation = -1
+        self._active = None
+        self._retired.append(file)
+
+    def shipped(self, branch: bytes, txid: TXID) -> None:
+        """The branch's commits up to `txid` are in the bucket, or void: the log need not keep them."""
+        with self._io:
+            active = self._active
+            for file in [*self._retired, *([active] if active else [])]:
+                if file.pending.get(branch, txid + 1) <= txid:
+                    del file.pending[branch]
+            for file in [f for f in self._retired if not f.pending and f.generation < 0]:
+                self._retired.remove(file)
+                file.file.close()
+                self._directory.remove(file.name)
+            if active is not None and not active.pending and active.end > active.size // 2:
+                try:
+                    self._cut(active)
+                except OSError:
+                    self._abandon(active)
+
+    def is_empty(self) -> bool:
+        """Whether everything in the log has shipped."""
+        with self._io:
+            files = [*self._retired, *([self._active] if self._active else [])]
+            return not any(file.pending for file in files)
+
+    def close(self) -> None:
+        """Let go of the files; those that hold nothing unshipped are removed."""
+        with self._io:
+            for file in [*self._retired, *([self._active] if self._active else [])]:
+                file.file.close()
+                if not file.pending:
+                    self._directory.remove(file.name)
+            self._retired.clear()
+            self._active = None

@@ -1,0 +1,113 @@
+"""Read-only connections, each on a view, kept open between reads.
+
+A connection stays in a read transaction on its view, so that a read costs no look at the file. When a newer view
+is wanted it ends the transaction, is shown that view and begins another; SQLite sees the changed counter in
+page 1 and drops the pages that it had kept. It keeps its schema as long as the schema's number is the same, and
+that number is only comparable along one linear history: a connection is never moved to another stretch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import apsw
+
+from memoturn.base.errors import InvalidRequestError
+from memoturn.pages.vfs import ReaderFile, connect
+from memoturn.pages.view import Source
+
+_KEPT: Final = 8
+_CACHE_KIB: Final = 4096
+
+
+class Reader:
+    """One connection on one view."""
+
+    __slots__ = ("_file", "connection", "view")
+
+    def __init__(self, view: Source, prepare: Callable[[apsw.Connection], None]) -> None:
+        self.view = view
+        self._file = ReaderFile(view)
+        self.connection = connect(self._file)
+        self.connection.execute(
+            f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY; PRAGMA query_only=ON; BEGIN"
+        ).fetchall()
+        prepare(self.connection)
+
+    def show(self, view: Source) -> None:
+        """Move to another view of the same stretch."""
+        execute = self.connection.execute
+        execute("COMMIT")
+        self._file.show(view)
+        self.view = view
+        execute("BEGIN")
+
+    def close(self) -> None:
+        """Close the connection, whatever is still open on it."""
+        self.connection.close(True)
+
+
+class ReaderPool:
+    """The readers of one branch. At most eight are kept while nobody uses them."""
+
+    def __init__(self, prepare: Callable[[apsw.Connection], None]) -> None:
+        self._prepare = prepare
+        self._idle: list[Reader] = []
+        self._lock = threading.Lock()
+
+    def take(self, view: Source) -> Reader:
+        """A reader on the view, for the caller alone until it gives it back."""
+        idle = self._idle
+        try:
+            reader = idle.pop()
+        except IndexError:
+            return Reader(view, self._prepare)
+        if reader.view is view:
+            return reader
+        with self._lock:
+            idle.append(reader)
+            reader = next((r for r in idle if r.view is view), reader)
+            if reader.view.stretch != view.stretch:
+                found = next((r for r in idle if r.view.stretch == view.stretch), None)
+                if found is None:
+                    return Reader(view, self._prepare)
+                reader = found
+            idle.remove(reader)
+        if reader.view is not view:
+            reader.show(view)
+        return reader
+
+    def give_back(self, reader: Reader) -> None:
+        """Keep the reader for the next one who needs it."""
+        idle = self._idle
+        idle.append(reader)
+        if len(idle) > _KEPT:
+            with self._lock:
+                surplus = idle[: len(idle) - _KEPT]
+                del idle[: len(surplus)]
+            for old in surplus:
+                old.close()
+
+    @contextmanager
+    def on(self, view: Source) -> Iterator[apsw.Connection]:
+        """A connection on the view. It is discarded if the block raises more than a complaint about a request."""
+        reader = self.take(view)
+        try:
+            yield reader.connection
+        except InvalidRequestError:
+            self.give_back(reader)
+            raise
+        except BaseException:
+            reader.close()
+            raise
+        self.give_back(reader)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        with self._lock:
+            surplus, self._idle[:] = list(self._idle), []
+        for reader in surplus:
+            reader.close()

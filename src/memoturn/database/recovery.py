@@ -1,0 +1,59 @@
+"""Commits that a log holds and the bucket does not: what becomes of them is decided here, once.
+
+A record counts if the manifest still carries the epoch under which it was written, and it continues the head.
+Records of an epoch that has passed were either shipped before the branch changed hands, or void.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from memoturn.base.errors import CorruptError
+from memoturn.base.txids import TXID
+from memoturn.database.record import LogRecord
+from memoturn.database.tail import Commit
+from memoturn.segments.ltx import decode_ltx
+from memoturn.segments.pack_build import PackedCommit, build_pack
+
+
+def surviving(
+    records: Iterable[LogRecord], epoch: int, head: TXID, known: Mapping[TXID, Commit] = MappingProxyType({})
+) -> list[Commit]:
+    """A branch's commits among its records in a log that follow `head` under `epoch`, without a gap.
+
+    `known` are commits that were read before.
+    """
+    mine = {record.txid: record for record in records if record.epoch == epoch and record.txid > head}
+    commits = []
+    txid = TXID(head + 1)
+    while txid in mine:
+        commits.append(known.get(txid) or commit_of(mine[txid]))
+        txid = TXID(txid + 1)
+    return commits
+
+
+def commit_of(record: LogRecord) -> Commit:
+    """The commit that a record holds, read and verified. Raises `CorruptError`."""
+    ltx = decode_ltx(record.ltx)
+    if ltx.header.max_txid != record.txid:
+        raise CorruptError(f"a log record says txid {record.txid}, its LTX file {ltx.header.max_txid}")
+    packed = PackedCommit(ltx.header, record.ltx, ltx.frames, ltx.post_checksum)
+    return Commit(packed, dict(ltx.pages))
+
+
+def set_aside(directory: Path | None, branch: str, epoch: int, commits: Sequence[Commit]) -> Path | None:
+    """Keep commits that another owner has overtaken, as a pack that the LTX tools can read; returns where."""
+    if directory is None:
+        return None
+    name = f"{branch.replace('/', '_')}-{commits[0].txid}-{commits[-1].txid}-{epoch}.ltx"
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    with path.open("wb") as file:
+        for chunk in build_pack([commit.packed for commit in commits]).chunks:
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return path

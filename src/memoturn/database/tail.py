@@ -1,0 +1,92 @@
+"""The commits of a branch that are not in the bucket yet, and views that include them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from memoturn.base.txids import TXID, PageNo, UnixMs
+from memoturn.pages.view import Source
+from memoturn.segments.pack_build import PackedCommit
+
+
+class Commit(NamedTuple):
+    """One transaction: its pages, and its LTX file as packs take it."""
+
+    packed: PackedCommit
+    pages: dict[PageNo, bytes]
+
+    @property
+    def txid(self) -> TXID:
+        """The number of the commit."""
+        return self.packed.header.max_txid
+
+
+class Tail:
+    """Commits in order of their txids, growing at the end.
+
+    Views keep the tail that they were opened on and look no further than their own txid, so a tail is appended
+    to without a lock; when commits have shipped, the branch goes on with a new and shorter one.
+    """
+
+    __slots__ = ("bytes", "commits", "versions")
+
+    def __init__(self, commits: Iterable[Commit] = ()) -> None:
+        self.commits: list[Commit] = []
+        self.versions: dict[PageNo, list[tuple[TXID, bytes]]] = {}
+        self.bytes = 0
+        for commit in commits:
+            self.append(commit)
+
+    def append(self, commit: Commit) -> None:
+        """Add the next commit."""
+        txid = commit.txid
+        versions = self.versions
+        for page_no, page in commit.pages.items():
+            there = versions.get(page_no)
+            if there is None:
+                versions[page_no] = [(txid, page)]
+            else:
+                there.append((txid, page))
+        self.commits.append(commit)
+        self.bytes += len(commit.packed.data)
+
+    def after(self, txid: TXID) -> Tail:
+        """A tail of the commits beyond `txid`."""
+        return Tail(commit for commit in self.commits if commit.txid > txid)
+
+
+class TailView:
+    """A position whose newest commits are in the tail: the shipped view beneath, and the tail up to `txid`."""
+
+    __slots__ = (
+        "_shipped",
+        "_shipped_page",
+        "_versions",
+        "checksum",
+        "page_count",
+        "stretch",
+        "time",
+        "txid",
+    )
+
+    def __init__(self, shipped: Source, tail: Tail, commit: Commit) -> None:
+        header = commit.packed.header
+        self.txid = header.max_txid
+        self.page_count = header.commit
+        self.checksum = commit.packed.post_checksum
+        self.time: UnixMs | None = header.timestamp_ms
+        self.stretch = shipped.stretch
+        self._shipped = shipped
+        self._shipped_page = shipped.page
+        self._versions = tail.versions
+
+    def page(self, page_no: PageNo) -> bytes:
+        """The page's bytes; empty beyond the end of the database."""
+        versions = self._versions.get(page_no)
+        if versions is not None:
+            mine = self.txid
+            for txid, page in reversed(versions):
+                if txid <= mine:
+                    return page
+        return self._shipped_page(page_no)

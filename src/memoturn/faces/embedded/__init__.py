@@ -1,0 +1,1 @@
+"""The client without a server: the same surface as over HTTP, straight on a store."""

@@ -1,0 +1,296 @@
+"""`Memoturn` on a store: databases, handles to branches, and views of their past.
+
+Objects here hold names, not state: every call looks up what its name stands for at that moment, so a handle to
+`db` follows a promotion, and a handle to a branch that was deleted says so.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from memoturn.base.clock import Clock
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.ids import Ids
+from memoturn.base.names import Address, Position, check_name, parse_address, parse_position
+from memoturn.base.settings import Durability, Settings
+from memoturn.faces.wire import (
+    BatchResult,
+    BranchInfo,
+    CheckpointInfo,
+    DatabaseInfo,
+    DeleteResult,
+    ExportResult,
+    HistoryEntry,
+    ImportResult,
+    PromoteResult,
+    RestorePoints,
+    RewindResult,
+    Rows,
+    UndoResult,
+)
+from memoturn.models.guard import protect
+from memoturn.models.sql import Params
+from memoturn.node.engine import Engine
+from memoturn.operations import branches, databases, transfer, undo
+from memoturn.operations import sql as statements
+
+At = str | int | datetime
+Progress = Callable[[int, int], None]
+"""Called with how many bytes are done, and how many there are."""
+
+
+class Memoturn:
+    """Memory that can be forked, checkpointed and rewound, kept in the store at `url`.
+
+    `memory:` lives as long as this object; `file:./data` is a directory that several processes may use at once;
+    `s3://bucket/prefix`, `gs://…` and `az://…` read the usual credentials, and keep their commit log in
+    `data_dir`. `durability` is `standard` (a commit is on this machine's disk) or `durable` (it is in the store).
+
+    Use it as a context manager, or call `close`. Threads may share it.
+    """
+
+    def __init__(
+        self,
+        url: str = "file:./data",
+        *,
+        durability: Durability | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        if durability is not None:
+            if durability not in ("standard", "durable"):
+                raise InvalidRequestError(
+                    f"durability {durability!r} is unknown; use 'standard' or 'durable'"
+                )
+            settings = replace(settings, commit=replace(settings.commit, durability=durability))
+        if data_dir is not None:
+            settings = replace(settings, data_dir=os.fspath(data_dir))
+        self._engine = Engine(url, settings, prepare=protect, clock=clock, ids=ids)
+        self.url = url
+        self.databases = Databases(self._engine)
+
+    def db(self, address: str) -> Database:
+        """A handle to `db`, `db@branch` or `db@branch:position`. Nothing is looked up until it is used."""
+        return Database(self._engine, parse_address(address))
+
+    def sync(self) -> None:
+        """Ship everything that was committed. Raises `UnavailableError` if the store does not take it."""
+        self._engine.sync()
+
+    def close(self) -> None:
+        """Ship what was committed and let go of the store; calling it again does nothing."""
+        self._engine.close()
+
+    def __enter__(self) -> Memoturn:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Memoturn({self.url!r})"
+
+
+class Databases:
+    """The databases of a store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, name: str, ttl: float | None = None) -> DatabaseInfo:
+        """Create an empty database with one branch, `main`. `ttl` is in seconds.
+
+        Raises `AlreadyExistsError` or `InvalidRequestError`.
+        """
+        return databases.create(self._engine, name, ttl)
+
+    def get(self, name: str) -> DatabaseInfo:
+        """One database. Raises `DatabaseNotFoundError`."""
+        return databases.get(self._engine, name)
+
+    def list(self) -> Iterator[DatabaseInfo]:
+        """All databases in order of their names."""
+        return databases.list_(self._engine)
+
+    def delete(self, name: str) -> DeleteResult:
+        """Delete a database with all of its branches. Raises `DatabaseNotFoundError`."""
+        return databases.delete(self._engine, name)
+
+    def undo(self, name: str, token: str) -> UndoResult:
+        """Take back a rewind, a reset, a promotion or a deletion by the token that it returned."""
+        return undo.undo(self._engine, check_name("database", name), token)
+
+    def import_file(
+        self, name: str, path: str | os.PathLike[str], progress: Progress | None = None
+    ) -> ImportResult:
+        """Create a database from a SQLite file; the file is not changed.
+
+        Raises `InvalidRequestError` for what is no intact SQLite database, before anything is created, and
+        `AlreadyExistsError`.
+        """
+        return transfer.import_file(self._engine, name, os.fspath(path), progress)
+
+
+class Database:
+    """A handle to a branch of a database, or to a position in its past."""
+
+    def __init__(self, engine: Engine, address: Address) -> None:
+        self._engine = engine
+        self._address = address
+        self.branch = Branches(engine, address)
+
+    def sql(self, sql: str, params: Params | None = None) -> Rows:
+        """Run one statement; one that writes is a transaction by itself.
+
+        Returns a list of dicts with `.columns` and `.txid`. Raises `SqlError` if SQLite refuses it, and
+        `InvalidRequestError` if it is not allowed.
+        """
+        return statements.sql(self._engine, self._address, sql, params)
+
+    def batch(self, stmts: Sequence[tuple[str, Params | None] | str]) -> BatchResult:
+        """Run statements as one transaction, or none of them. Returns `.results` and `.txid`."""
+        pairs = [(item, None) if isinstance(item, str) else _pair(item) for item in stmts]
+        return statements.batch(self._engine, self._address, pairs)
+
+    def at(self, position: At) -> Database:
+        """A read-only handle to a checkpoint, a txid or a time of this branch."""
+        return Database(self._engine, self._address._replace(position=parse_position(position)))
+
+    @property
+    def txid(self) -> int:
+        """The txid that this handle reads now."""
+        return transfer.txid(self._engine, self._address)
+
+    def export(self, path: str | os.PathLike[str], progress: Progress | None = None) -> ExportResult:
+        """Write the database as a plain SQLite file, which must not exist yet."""
+        return transfer.export(self._engine, self._address, os.fspath(path), progress)
+
+    def sync(self) -> int:
+        """Ship what was committed on this branch; returns the txid up to which it is in the store."""
+        return transfer.sync(self._engine, self._address)
+
+    def __repr__(self) -> str:
+        return f"Database({str(self._address)!r})"
+
+
+class Branches:
+    """The branches of a database, and operations on the one that the handle is bound to."""
+
+    def __init__(self, engine: Engine, address: Address) -> None:
+        self._engine = engine
+        self._address = address
+        self._database = address.database
+
+    def create(
+        self,
+        name: str,
+        *,
+        from_: str | None = None,
+        checkpoint: str | None = None,
+        txid: int | None = None,
+        at: datetime | str | None = None,
+        ttl: float | None = None,
+    ) -> Database:
+        """Fork this handle's branch, or `from_`, at its head or at one position; returns a handle to the fork.
+
+        With `ttl`, in seconds, it is a burner branch. Raises `AlreadyExistsError`, `TxidNotRetainedError` or
+        `CheckpointNotFoundError`.
+        """
+        position = _one_position(self._address.position, checkpoint, txid, at)
+        source = self._address.branch if from_ is None else check_name("branch", from_)
+        branches.create(self._engine, self._database, name, source, position, ttl)
+        return Database(self._engine, Address(self._database, name, None))
+
+    def get(self, name: str | None = None) -> BranchInfo:
+        """This handle's branch, or the one named."""
+        return branches.get(self._engine, self._database, name or self._address.branch)
+
+    def list(self) -> Iterator[BranchInfo]:
+        """All branches of the database in order of their names."""
+        return branches.list_(self._engine, self._database)
+
+    def checkpoint(self, name: str, *, move: bool = False) -> CheckpointInfo:
+        """Name the head. Raises `ConflictError` if the name stands elsewhere, unless `move` is set."""
+        return branches.checkpoint(self._engine, self._database, self._writable(), name, move)
+
+    def checkpoints(self) -> builtins.list[CheckpointInfo]:
+        """The checkpoints of the branch, the oldest position first."""
+        return branches.checkpoints(self._engine, self._database, self._address.branch)
+
+    def delete_checkpoint(self, name: str) -> None:
+        """Forget a checkpoint's name. Raises `CheckpointNotFoundError`."""
+        branches.delete_checkpoint(self._engine, self._database, self._writable(), name)
+
+    def rewind(self, to: At) -> RewindResult:
+        """Give the branch the content that it had at a checkpoint, a txid or a time."""
+        return branches.rewind(self._engine, self._database, self._writable(), parse_position(to))
+
+    def reset(self) -> RewindResult:
+        """Give the branch the content of its parent's head."""
+        return branches.reset(self._engine, self._database, self._writable())
+
+    def undo(self, token: str) -> UndoResult:
+        """Take back a rewind, a reset, a promotion or a deletion by the token that it returned."""
+        return undo.undo(self._engine, self._database, token)
+
+    def promote(self) -> PromoteResult:
+        """Make this handle's branch the one that the database's name stands for."""
+        return branches.promote(self._engine, self._database, self._named())
+
+    def extend(self, ttl: float | None) -> BranchInfo:
+        """Let the branch live `ttl` seconds from now, or for good if None."""
+        return branches.extend(self._engine, self._database, self._writable(), ttl)
+
+    def delete(self, name: str | None = None) -> DeleteResult:
+        """Delete this handle's branch, or the one named; its children keep what they need."""
+        return branches.delete(self._engine, self._database, name or self._named())
+
+    def history(self) -> Iterator[HistoryEntry]:
+        """The txids of the branch, newest first."""
+        return branches.history(self._engine, self._database, self._address.branch)
+
+    def restore_points(self) -> RestorePoints:
+        """Which positions of the branch can be restored."""
+        return branches.restore_points(self._engine, self._database, self._address.branch)
+
+    def _writable(self) -> str | None:
+        if self._address.position is not None:
+            raise InvalidRequestError(
+                f"{self._address} is a position in the past; use a handle to the branch"
+            )
+        return self._address.branch
+
+    def _named(self) -> str:
+        branch = self._writable()
+        if branch is None:
+            raise InvalidRequestError(
+                f"name the branch: db({self._database!r}) is the default branch, "
+                f"db('{self._database}@branch') another one"
+            )
+        return branch
+
+
+def _pair(item: Any) -> tuple[str, Params | None]:
+    if isinstance(item, tuple | list) and len(item) in (1, 2):
+        return (item[0], item[1] if len(item) == 2 else None)
+    raise InvalidRequestError(f"a batch takes texts or (text, parameters), not {item!r}")
+
+
+def _one_position(
+    handle: Position | None, checkpoint: str | None, txid: int | None, at: datetime | str | None
+) -> Position | None:
+    given = [value for value in (checkpoint, txid, at) if value is not None]
+    if len(given) > 1:
+        raise InvalidRequestError("give one of checkpoint, txid and at, or none for the head")
+    return parse_position(given[0]) if given else handle

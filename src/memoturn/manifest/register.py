@@ -1,0 +1,140 @@
+"""One CAS loop for every record: read, apply a wish, write if nobody else wrote, else start again.
+
+It uses nothing of a record but `seq` and `write_ids`; a check that is called before every write decides what may
+be written. The loop never guesses: a write whose answer was lost is recognised by its id in what is there now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from memoturn.base.cache import GenerationalCache
+from memoturn.base.errors import AlreadyExistsError, CorruptError, UnavailableError
+from memoturn.base.ids import Ids
+from memoturn.bucket import NO_VERSION, Bucket, Landed, ObjectNotFound, StaleVersionError, Version
+from memoturn.manifest.model import CatalogEntry, Manifest
+from memoturn.manifest.watch import Watch
+
+KEPT_WRITE_IDS: Final = 8
+_ATTEMPTS: Final = 1000
+
+
+R = TypeVar("R", Manifest, CatalogEntry)
+
+
+class Held(NamedTuple, Generic[R]):
+    """A record, the version under which it was read or written, and the watch's token at that time."""
+
+    record: R
+    version: Version
+    token: int
+
+
+class Register(Generic[R]):
+    """All records of one type in a bucket, each changed by compare-and-swap only."""
+
+    def __init__(
+        self,
+        kind: type[R],
+        check: Callable[[R | None, R], None],
+        bucket: Bucket,
+        watch: Watch,
+        ids: Ids,
+        cached: int = 20_000,
+    ) -> None:
+        self._check: Callable[[R | None, R], None] = check
+        self._bucket = bucket
+        self._watch = watch
+        self._ids = ids
+        self._encode = msgspec.json.Encoder().encode
+        self._decode: Callable[[bytes], R] = msgspec.json.Decoder(kind).decode
+        self._cache: GenerationalCache[str, Held[R]] = GenerationalCache(cached)
+
+    def current(self, key: str) -> Held[R]:
+        """The record, from memory while the watch says that it has not changed.
+
+        Raises `ObjectNotFound`.
+        """
+        held = self._cache.get(key)
+        if held is not None and held.token == self._watch.token(key):
+            return held
+        return self.read(key)
+
+    def read(self, key: str) -> Held[R]:
+        """The record as the bucket has it now. Raises `ObjectNotFound`."""
+        token = self._watch.token(key)
+        body, version = self._bucket.get(key)
+        held = Held(self._parse(key, body), version, token)
+        self._cache.put(key, held)
+        return held
+
+    def create(self, key: str, record: R) -> Held[R]:
+        """Write the first record at `key`. Raises `AlreadyExistsError` if there is one."""
+        write_id = self._ids.token()
+        new = replace(record, seq=record.seq + 1, write_ids=(*record.write_ids, write_id)[-KEPT_WRITE_IDS:])
+        self._check(None, new)
+        version = self._bucket.create(key, self._encode(new), self._landed(new.seq, write_id))
+        return self._wrote(key, new, version)
+
+    def create_or(self, key: str, record: R, over: Callable[[R], R]) -> Held[R]:
+        """Write the first record at `key`, or else the one that `over` makes of what is there."""
+        try:
+            return self.create(key, record)
+        except AlreadyExistsError:
+            return self.update(key, over)
+
+    def update(self, key: str, wish: Callable[[R], R], held: Held[R] | None = None) -> Held[R]:
+        """Apply `wish` to the record until it is written, or `wish` raises; unchanged records are not written.
+
+        `held` is the newest the caller knows. Raises `ObjectNotFound`, whatever `wish` raises, and
+        `UndecidedWriteError` if the outcome of a write could not be learned.
+        """
+        held = held or self.current(key)
+        for _ in range(_ATTEMPTS):
+            old: R = held.record
+            new = wish(old)
+            if new is old:
+                return held
+            write_id = self._ids.token()
+            new = replace(new, seq=old.seq + 1, write_ids=(*old.write_ids, write_id)[-KEPT_WRITE_IDS:])
+            self._check(old, new)
+            try:
+                version = self._bucket.replace(
+                    key, self._encode(new), held.version, self._landed(new.seq, write_id)
+                )
+            except StaleVersionError:
+                held = self.read(key)
+            except ObjectNotFound:
+                self._cache.discard(key)
+                raise
+            else:
+                return self._wrote(key, new, version)
+        raise UnavailableError(f"{key} was changed by others {_ATTEMPTS} times in a row; try again")
+
+    def _wrote(self, key: str, new: R, version: Version) -> Held[R]:
+        token = self._watch.ring(key)
+        if version == NO_VERSION:
+            return self.read(key)
+        held = Held(new, version, token)
+        self._cache.put(key, held)
+        return held
+
+    def _landed(self, seq: int, write_id: str) -> Callable[[bytes], Landed]:
+        def landed(body: bytes) -> Landed:
+            there = self._decode(body)
+            if write_id in there.write_ids:
+                return Landed.OURS
+            # So many writes came after ours that its id would have been pushed out.
+            return Landed.UNKNOWN if there.seq - seq >= KEPT_WRITE_IDS else Landed.NOT_OURS
+
+        return landed
+
+    def _parse(self, key: str, body: bytes) -> R:
+        try:
+            return self._decode(body)
+        except msgspec.MsgspecError as error:
+            raise CorruptError(f"{key} is not a record that this release can read: {error}") from error

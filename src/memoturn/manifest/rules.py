@@ -1,0 +1,260 @@
+"""Every change of a record, as a pure function of (record, wish) that returns the new record or raises.
+
+Nothing here reads a clock or a bucket, so each rule can be applied again to whatever another writer left.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from memoturn.base.errors import (
+    AlreadyExistsError,
+    BranchExpiredError,
+    BranchNotFoundError,
+    CheckpointNotFoundError,
+    ConflictError,
+    DatabaseNotFoundError,
+    FencedError,
+    InvalidRequestError,
+)
+from memoturn.base.txids import EMPTY, TXID, UnixMs
+from memoturn.manifest.model import CatalogEntry, Manifest, Owner, Parent, Stretch
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.manifest.timeline import check_position
+
+MAX_CHECKPOINTS = 1000
+
+# Guards.
+
+
+def check_living(manifest: Manifest, now: UnixMs) -> None:
+    """Raise unless the branch exists and its time has not run out."""
+    if manifest.deleted_at is not None:
+        raise BranchNotFoundError(f"branch {manifest.branch_id!r} was deleted")
+    if manifest.ttl_at is not None and manifest.ttl_at <= now:
+        raise BranchExpiredError(
+            f"branch {manifest.branch_id!r} expired; create it again, or fork without a ttl"
+        )
+
+
+def check_existing(entry: CatalogEntry, name: str, now: UnixMs) -> None:
+    """Raise unless the database exists and its time has not run out."""
+    if entry.deleted_at is not None or (entry.ttl_at is not None and entry.ttl_at <= now):
+        raise DatabaseNotFoundError(f"there is no database {name!r}")
+
+
+def check_incarnation(manifest: Manifest, incarnation: str) -> None:
+    """Raise unless the manifest still belongs to the branch that the caller opened."""
+    if manifest.incarnation != incarnation:
+        raise BranchNotFoundError(
+            f"branch {manifest.branch_id!r} was deleted, and its name was taken again by another branch"
+        )
+
+
+# Births.
+
+
+def root(branch_id: str, incarnation: str, now: UnixMs, ttl_at: UnixMs | None = None) -> Manifest:
+    """The manifest of a branch that starts empty."""
+    return Manifest(
+        branch_id=branch_id,
+        incarnation=incarnation,
+        parent=None,
+        head_txid=EMPTY,
+        timeline=(Stretch(TXID(1), "empty", EMPTY, now),),
+        ttl_at=ttl_at,
+    )
+
+
+def imported(first: Manifest, base: SegmentName) -> Manifest:
+    """A branch that starts from a base which was written before it."""
+    return replace(first, head_txid=base.max_txid, segments=(str(base),))
+
+
+def fork(
+    parent: Manifest,
+    db_uuid: str,
+    fork_txid: TXID,
+    branch_id: str,
+    incarnation: str,
+    now: UnixMs,
+    ttl_at: UnixMs | None,
+) -> Manifest:
+    """The manifest of a child that continues `parent` from `fork_txid`."""
+    check_living(parent, now)
+    check_position(parent, fork_txid)
+    return Manifest(
+        branch_id=branch_id,
+        incarnation=incarnation,
+        parent=Parent(db_uuid, parent.branch_id, parent.incarnation, fork_txid),
+        head_txid=fork_txid,
+        timeline=(Stretch(TXID(fork_txid + 1), "parent", fork_txid, now),),
+        ttl_at=ttl_at,
+    )
+
+
+def reborn(old: Manifest, new: Manifest, now: UnixMs) -> Manifest:
+    """`new` in the place of `old`, which must be a tombstone or expired; the register's fields run on."""
+    if old.deleted_at is None and (old.ttl_at is None or old.ttl_at > now):
+        raise AlreadyExistsError(
+            f"branch {old.branch_id!r} exists already; choose another name, or delete it first"
+        )
+    return replace(new, seq=old.seq, write_ids=old.write_ids)
+
+
+# Ownership and commits.
+
+
+def check_epoch(manifest: Manifest, epoch: int) -> None:
+    """Raise `FencedError` if a later writer has taken the branch over."""
+    if manifest.epoch > epoch:
+        owner = manifest.owner.node_id if manifest.owner else "another node"
+        raise FencedError(
+            f"branch {manifest.branch_id!r} was taken over by {owner} (epoch {manifest.epoch}, ours was {epoch})"
+        )
+
+
+def take(manifest: Manifest, owner: Owner, recovered: SegmentName | None, now: UnixMs) -> Manifest:
+    """A new owner under the next epoch, together with what was recovered from the last owner's log."""
+    check_living(manifest, now)
+    taken = replace(manifest, epoch=manifest.epoch + 1, owner=owner)
+    return taken if recovered is None else append(taken, taken.epoch, recovered)
+
+
+def append(manifest: Manifest, epoch: int, segment: SegmentName) -> Manifest:
+    """Link a pack of new commits, and move the head to the last of them."""
+    check_epoch(manifest, epoch)
+    if manifest.deleted_at is not None:
+        raise BranchNotFoundError(f"branch {manifest.branch_id!r} was deleted")
+    if manifest.head_txid >= segment.max_txid:
+        return manifest  # Only the owner moves the head under its epoch: an earlier try has landed.
+    if segment.min_txid != manifest.head_txid + 1:
+        raise ConflictError(
+            f"segment {segment} does not continue branch {manifest.branch_id!r} at {manifest.head_txid}"
+        )
+    return replace(manifest, head_txid=segment.max_txid, segments=(*manifest.segments, str(segment)))
+
+
+# What users ask for.
+
+
+def checkpoint(manifest: Manifest, name: str, txid: TXID, move: bool, now: UnixMs) -> Manifest:
+    """Name a position. The same name at the same txid changes nothing."""
+    check_living(manifest, now)
+    check_position(manifest, txid)
+    there = manifest.checkpoints.get(name)
+    if there == txid:
+        return manifest
+    if there is not None and not move:
+        raise ConflictError(f"checkpoint {name!r} stands at txid {there}; pass move to set it at {txid}")
+    if there is None and len(manifest.checkpoints) >= MAX_CHECKPOINTS:
+        raise ConflictError(
+            f"branch {manifest.branch_id!r} has {MAX_CHECKPOINTS} checkpoints; delete one first"
+        )
+    return replace(manifest, checkpoints={**manifest.checkpoints, name: txid})
+
+
+def checkpoint_txid(manifest: Manifest, name: str) -> TXID:
+    """Where the checkpoint stands. Raises `CheckpointNotFoundError`."""
+    try:
+        return manifest.checkpoints[name]
+    except KeyError:
+        known = ", ".join(sorted(manifest.checkpoints)[:8]) or "none"
+        raise CheckpointNotFoundError(
+            f"branch {manifest.branch_id!r} has no checkpoint {name!r}; it has: {known}"
+        ) from None
+
+
+def drop_checkpoint(manifest: Manifest, name: str, now: UnixMs) -> Manifest:
+    """Forget a name; the position stays as long as history is retained."""
+    check_living(manifest, now)
+    checkpoint_txid(manifest, name)
+    return replace(manifest, checkpoints={k: v for k, v in manifest.checkpoints.items() if k != name})
+
+
+def rewind(manifest: Manifest, to_txid: TXID, now: UnixMs) -> Manifest:
+    """The next txid starts from the content at `to_txid` of the branch itself."""
+    check_living(manifest, now)
+    check_position(manifest, to_txid)
+    return _begin_stretch(manifest, "self", to_txid, now)
+
+
+def reset(manifest: Manifest, parent_txid: TXID, now: UnixMs) -> Manifest:
+    """The next txid starts from the content at `parent_txid` of the parent."""
+    check_living(manifest, now)
+    if manifest.parent is None:
+        raise ConflictError(f"branch {manifest.branch_id!r} has no parent to be reset to; rewind it instead")
+    return _begin_stretch(manifest, "parent", parent_txid, now)
+
+
+def _begin_stretch(manifest: Manifest, base: str, base_txid: TXID, now: UnixMs) -> Manifest:
+    head = TXID(manifest.head_txid + 1)
+    began = max(now, manifest.timeline[-1].at)
+    stretch = Stretch(head, "self" if base == "self" else "parent", base_txid, began)
+    return replace(manifest, head_txid=head, timeline=(*manifest.timeline, stretch))
+
+
+def delete(manifest: Manifest, now: UnixMs) -> Manifest:
+    """Leave a tombstone. Children keep what they need."""
+    check_living(manifest, now)
+    return replace(manifest, deleted_at=now)
+
+
+def tombstone(manifest: Manifest, now: UnixMs) -> Manifest:
+    """What is left of a branch that was deleted or has expired, or never should have been."""
+    return manifest if manifest.deleted_at is not None else replace(manifest, deleted_at=now)
+
+
+def undelete(manifest: Manifest, incarnation: str) -> Manifest:
+    """Take a tombstone back, unless the name has been given away meanwhile."""
+    if manifest.incarnation != incarnation:
+        raise ConflictError(
+            f"branch {manifest.branch_id!r} was created again meanwhile; delete that one first"
+        )
+    return manifest if manifest.deleted_at is None else replace(manifest, deleted_at=None)
+
+
+def set_ttl(manifest: Manifest, ttl_at: UnixMs | None, now: UnixMs) -> Manifest:
+    """Move or remove the time at which the branch expires."""
+    check_living(manifest, now)
+    return replace(manifest, ttl_at=ttl_at)
+
+
+# The catalog.
+
+
+def promote(entry: CatalogEntry, name: str, branch_id: str, now: UnixMs) -> CatalogEntry:
+    """The database's name stands for another branch."""
+    check_existing(entry, name, now)
+    return entry if entry.default_branch == branch_id else replace(entry, default_branch=branch_id)
+
+
+def delete_database(entry: CatalogEntry, name: str, now: UnixMs) -> CatalogEntry:
+    """Leave a tombstone that remembers when."""
+    check_existing(entry, name, now)
+    return replace(entry, deleted_at=now)
+
+
+def undelete_database(entry: CatalogEntry, name: str, db_uuid: str) -> CatalogEntry:
+    """Take the tombstone back, unless the name has been given away meanwhile."""
+    if entry.db_uuid != db_uuid:
+        raise ConflictError(f"database {name!r} was created again meanwhile; delete that one first")
+    return entry if entry.deleted_at is None else replace(entry, deleted_at=None)
+
+
+def reborn_database(old: CatalogEntry, new: CatalogEntry, name: str, now: UnixMs) -> CatalogEntry:
+    """`new` in the place of `old`, which must be a tombstone or expired."""
+    if old.deleted_at is None and (old.ttl_at is None or old.ttl_at > now):
+        raise AlreadyExistsError(f"database {name!r} exists already; choose another name, or delete it first")
+    return replace(new, seq=old.seq, write_ids=old.write_ids)
+
+
+def ttl_at(ttl_seconds: float | None, now: UnixMs) -> UnixMs | None:
+    """When something with this time to live expires, in unix milliseconds. Raises for a ttl that is not positive."""
+    if ttl_seconds is None:
+        return None
+    if isinstance(ttl_seconds, bool) or not 0 < ttl_seconds <= 10 * 365 * 86400:
+        raise InvalidRequestError(
+            f"a ttl of {ttl_seconds} is not possible; give seconds, more than 0, up to ten years"
+        )
+    return UnixMs(now + round(ttl_seconds * 1000))

@@ -1,0 +1,56 @@
+"""Where a position's content comes from: the pure half of fork, rewind and time travel.
+
+A position is a txid of a branch. It lies on one stretch of the branch's timeline; its content is what that
+stretch starts from plus the commits of the stretch up to the txid.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import attrgetter
+
+from memoturn.base.errors import TxidNotRetainedError
+from memoturn.base.txids import EMPTY, TXID, UnixMs
+from memoturn.manifest.model import Manifest, Stretch
+
+_from_txid = attrgetter("from_txid")
+
+
+def stretch_at(manifest: Manifest, txid: TXID) -> Stretch:
+    """The stretch that `txid` lies on.
+
+    Below the branch's first stretch lies the history that it inherited: the parent's, under the parent's txids.
+    """
+    timeline = manifest.timeline
+    index = bisect_right(timeline, txid, key=_from_txid)
+    if index:
+        return timeline[index - 1]
+    if manifest.parent is None:
+        return Stretch(EMPTY, "empty", EMPTY, manifest.created_at)
+    return Stretch(txid, "parent", txid, manifest.created_at)
+
+
+def began_by_rewind(manifest: Manifest, txid: TXID) -> bool:
+    """Whether `txid` is a rewind or reset rather than a commit."""
+    index = bisect_right(manifest.timeline, txid, key=_from_txid)
+    return index > 1 and manifest.timeline[index - 1].from_txid == txid
+
+
+def check_position(manifest: Manifest, txid: TXID) -> None:
+    """Raise `TxidNotRetainedError` unless `txid` is a position of this branch that is still retained."""
+    if txid > manifest.head_txid:
+        raise TxidNotRetainedError(
+            f"txid {txid} is ahead of branch {manifest.branch_id!r}, whose head is {manifest.head_txid}",
+            nearest=(manifest.head_txid,),
+        )
+    if txid < manifest.floor_txid:
+        raise TxidNotRetainedError(
+            f"txid {txid} of branch {manifest.branch_id!r} is no longer retained; "
+            f"the oldest that is: {manifest.floor_txid}",
+            nearest=(manifest.floor_txid,),
+        )
+
+
+def last_began_by(manifest: Manifest, ms: UnixMs) -> int:
+    """How many stretches had begun at `ms`: the position at a time lies on one of them."""
+    return bisect_right([stretch.at for stretch in manifest.timeline], ms)

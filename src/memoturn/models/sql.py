@@ -1,0 +1,110 @@
+"""SQL over a connection: what kind of statement a text is, running it, and its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import apsw
+
+from memoturn.base.cache import GenerationalCache
+from memoturn.base.errors import CorruptError, InvalidRequestError, MemoturnError, SqlError, UnavailableError
+from memoturn.base.results import Rows, Value
+from memoturn.models.guard import guard_of
+
+Params = Sequence[Value] | Mapping[str, Value]
+
+_NULLS: Final[Any] = apsw._null_bindings  # type: ignore[attr-defined]
+"""Binds NULL to every parameter: for statements that are prepared and not run."""
+
+_NOTHING_MORE: Final = re.compile(r"(?:\s|;|--[^\n]*|/\*.*?\*/)*", re.DOTALL).fullmatch
+_is_readonly: Final[GenerationalCache[str, bool]] = GenerationalCache(4096)
+
+
+def reads_only(sql: str) -> bool | None:
+    """Whether the statement is known to write nothing; None if its text has not been seen yet."""
+    return _is_readonly.get(sql)
+
+
+def learn(connection: apsw.Connection, sql: str) -> bool:
+    """Prepare the statement under the strict rules, without running it; returns whether it writes nothing.
+
+    Raises `InvalidRequestError` for anything that is not exactly one statement, or not allowed, and `SqlError`
+    if SQLite does not understand it.
+    """
+    if not isinstance(sql, str):
+        raise InvalidRequestError(f"SQL is text, not {type(sql).__name__}")
+    guard = guard_of(connection)
+    seen: list[tuple[str, bool]] = []
+
+    def look(cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
+        seen.append((statement, cursor.is_readonly))
+        return False
+
+    cursor = connection.cursor()
+    cursor.exec_trace = look
+    guard.strict, guard.writes, guard.reason = True, False, None
+    try:
+        cursor.execute(sql, _NULLS, can_cache=False)
+    except apsw.ExecTraceAbort:
+        pass
+    except apsw.Error as error:
+        raise explain(error, guard.reason) from error
+    finally:
+        guard.strict = False
+    if not seen or _NOTHING_MORE(seen[0][0]):
+        raise InvalidRequestError("there is no SQL statement in the text")
+    statement, readonly = seen[0]
+    if not _NOTHING_MORE(sql[len(statement) :]):
+        raise InvalidRequestError("give one statement a call; batch() runs several as one transaction")
+    readonly = readonly and not guard.writes
+    _is_readonly.put(sql, readonly)
+    return readonly
+
+
+def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int) -> Rows:
+    """Run one statement that has been learned, to its end. Raises `SqlError`."""
+    try:
+        cursor = connection.execute(sql, params)
+        try:
+            columns = tuple([column[0] for column in cursor.get_description()])
+        except apsw.ExecutionCompleteError:
+            return Rows((), _columns_of(connection, sql), txid)
+        return Rows([dict(zip(columns, row, strict=True)) for row in cursor], columns, txid)
+    except (apsw.Error, TypeError, OverflowError) as error:
+        raise explain(error, guard_of(connection).reason) from error
+
+
+def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
+    """The columns of a statement that gave no row; SQLite tells them only before it ends."""
+    columns: list[tuple[str, ...]] = []
+
+    def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
+        columns.append(tuple([column[0] for column in cursor.get_description()]))
+        return False
+
+    cursor = connection.cursor()
+    cursor.exec_trace = look
+    try:
+        cursor.execute(sql, _NULLS)
+    except apsw.ExecTraceAbort:
+        return columns[0]
+    except apsw.Error:
+        pass
+    return ()
+
+
+def explain(error: Exception, reason: str | None = None) -> MemoturnError:
+    """An error of SQLite as one of ours. `reason` is why the guard refused the statement, if it did."""
+    if isinstance(error, apsw.AuthError):
+        return InvalidRequestError(reason or str(error))
+    if isinstance(error, apsw.ReadOnlyError):
+        return InvalidRequestError("a position in the past is read-only; fork a branch from it to write")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return CorruptError(f"SQLite finds the database damaged: {error}")
+    if isinstance(error, apsw.IOError | apsw.FullError | apsw.NoMemError | apsw.CantOpenError):
+        return UnavailableError(f"SQLite could not read or write: {error}")
+    if isinstance(error, apsw.BindingsError | TypeError | OverflowError):
+        return InvalidRequestError(f"the parameters do not fit the statement: {error}")
+    return SqlError(str(error))

@@ -1,0 +1,270 @@
+"""One bucket opened by one process: its registers, its caches, its commit log, and the branches in use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import apsw
+
+from memoturn.base.clock import Clock, SystemClock
+from memoturn.base.errors import (
+    BranchNotFoundError,
+    ClosedError,
+    DatabaseNotFoundError,
+    InvalidRequestError,
+    MemoturnError,
+)
+from memoturn.base.ids import Ids
+from memoturn.base.settings import Settings
+from memoturn.bucket import Bucket, ObjectNotFound, open_bucket
+from memoturn.database.branch import Branch
+from memoturn.database.environment import Environment
+from memoturn.database.log import CommitLog
+from memoturn.database.logfile import DiskDirectory
+from memoturn.database.neighbours import Machine, Neighbours, NoNeighbours
+from memoturn.database.shipper import Shippable, Shipper
+from memoturn.manifest import keys, rules
+from memoturn.manifest.invariants import check_catalog, check_manifest
+from memoturn.manifest.model import CatalogEntry, Manifest, Owner
+from memoturn.manifest.register import Held, Register
+from memoturn.manifest.watch import AgeWatch, AloneWatch, SharedWatch, Watch
+from memoturn.pages.disk import DiskTier
+from memoturn.pages.store import SegmentStore
+
+_log: Final = logging.getLogger("memoturn")
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Everything below the operations, for one store. Threads may share it.
+
+    `url` names the store: `memory:`, `file:./data`, `s3://…`, `gs://…` or `az://…`. Of a `file:` store the
+    objects lie in `objects/`, and what belongs to this machine (logs, locks) in `node/`; for other stores
+    that lies in `settings.data_dir`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings | None = None,
+        *,
+        prepare: Callable[[apsw.Connection], None] = lambda _connection: None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url = url
+        self.settings = settings = settings or Settings()
+        self.clock = clock = clock or SystemClock()
+        self.ids = ids = ids or Ids()
+        self._branches: dict[tuple[str, str], Branch] = {}
+        self._opening = threading.Lock()
+        self._closed: str | None = None
+
+        home = _home_of(url, settings)
+        self.bucket: Bucket = open_bucket(_bucket_url(url, home), clock=clock, ids=ids, options=options)
+        name = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
+        self._machine: Machine | None = None
+        self._shared: SharedWatch | None = None
+        log: CommitLog | None = None
+        neighbours: Neighbours = NoNeighbours()
+        watch: Watch = AloneWatch()
+        disk: DiskTier | None = None
+        if home is not None:
+            node = home / "node"
+            self._machine = neighbours = Machine(node, name, self._hand_over)
+            log = CommitLog(DiskDirectory(self._machine.home), self._machine.publish)
+            if self.bucket.is_local:
+                self._shared = watch = SharedWatch(node / "changes", ids)
+            else:
+                watch = AgeWatch(clock, settings.cache.manifest_max_age)
+                if settings.cache.disk_cache_bytes:
+                    disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
+        self.shipper = Shipper(
+            clock, settings.commit.ship_interval_ms / 1000, settings.commit.ship_bytes, self._on_ship_failure
+        )
+        self.catalog = Register(CatalogEntry, check_catalog, self.bucket, watch, ids)
+        self.manifests = Register(Manifest, check_manifest, self.bucket, watch, ids)
+        self.env = Environment(
+            bucket=self.bucket,
+            manifests=self.manifests,
+            store=SegmentStore(self.bucket, settings.cache, disk),
+            log=log,
+            neighbours=neighbours,
+            watch=watch,
+            owner=Owner(name, settings.advertise),
+            clock=clock,
+            ids=ids,
+            settings=settings.commit,
+            set_aside=None if home is None else home / "set-aside",
+            prepare=prepare,
+            on_unshipped=self.shipper.notice,
+        )
+        _engines.add(self)
+        if self._machine is not None:
+            self._finish_for_the_dead(self._machine)
+
+    # Finding things.
+
+    def entry(self, name: str) -> CatalogEntry:
+        """The catalog entry of a living database. Raises `DatabaseNotFoundError`."""
+        if self._closed is not None:
+            raise ClosedError(self._closed)
+        try:
+            entry = self.catalog.current(keys.catalog_key(name)).record
+        except ObjectNotFound:
+            raise DatabaseNotFoundError(f"there is no database {name!r}") from None
+        if entry.deleted_at is not None or entry.ttl_at is not None:
+            rules.check_existing(entry, name, self.clock.now_ms())
+        return entry
+
+    def branch(self, name: str, branch_id: str | None = None) -> Branch:
+        """A living branch, the default one unless it is named.
+
+        Raises `DatabaseNotFoundError`, `BranchNotFoundError` or `BranchExpiredError`.
+        """
+        entry = self.entry(name)
+        if branch_id is None:
+            branch_id = entry.default_branch
+        branch = self._branches.get((entry.db_uuid, branch_id))
+        if branch is not None and branch.is_current():
+            return branch
+        return self._open(name, entry.db_uuid, branch_id)
+
+    def manifest(self, name: str, db_uuid: str, branch_id: str) -> Held[Manifest]:
+        """The manifest of a living branch, without opening it."""
+        try:
+            held = self.manifests.current(keys.manifest_key(db_uuid, branch_id))
+        except ObjectNotFound:
+            raise BranchNotFoundError(f"database {name!r} has no branch {branch_id!r}") from None
+        rules.check_living(held.record, self.clock.now_ms())
+        return held
+
+    def _open(self, name: str, db_uuid: str, branch_id: str) -> Branch:
+        held = self.manifest(name, db_uuid, branch_id)
+        resting: list[Branch] = []
+        with self._opening:
+            branch = self._branches.get((db_uuid, branch_id))
+            if branch is None or branch.incarnation != held.record.incarnation:
+                if branch is not None:
+                    branch.forget()
+                branch = Branch(self.env, db_uuid, branch_id, held)
+                self._branches.pop((db_uuid, branch_id), None)
+                self._branches[db_uuid, branch_id] = branch
+                while len(self._branches) > self.settings.hot_cap:
+                    resting.append(self._branches.pop(next(iter(self._branches))))
+        for old in resting:
+            self._rest(old)
+        return branch
+
+    def _rest(self, branch: Branch) -> None:
+        try:
+            branch.rest()
+        except MemoturnError as error:
+            _log.warning("branch %s could not be shipped: %s", branch.branch_id, error)
+            with self._opening:
+                self._branches.setdefault((branch.db_uuid, branch.branch_id), branch)
+
+    def forget(self, db_uuid: str, branch_id: str) -> None:
+        """Stop using a branch that was deleted or replaced."""
+        with self._opening:
+            branch = self._branches.pop((db_uuid, branch_id), None)
+        if branch is not None:
+            branch.forget()
+
+    def open_branches(self) -> list[Branch]:
+        """The branches in use, the least recently opened first."""
+        with self._opening:
+            return list(self._branches.values())
+
+    # Neighbours.
+
+    def _hand_over(self, incarnation: str) -> None:
+        for branch in self.open_branches():
+            if branch.incarnation == incarnation:
+                branch.hand_over()
+
+    def _finish_for_the_dead(self, machine: Machine) -> None:
+        """Ship what processes that died had acknowledged; what cannot be shipped now stays for the next time."""
+        for node_id in machine.dead():
+            try:
+                for ref in machine.branches_of(node_id):
+                    db_uuid, branch_id, incarnation = ref.split("/")
+                    try:
+                        held = self.manifests.read(keys.manifest_key(db_uuid, branch_id))
+                        rules.check_living(held.record, self.clock.now_ms())
+                    except MemoturnError:
+                        continue  # Nobody can reach that branch any more.
+                    if held.record.incarnation == incarnation:
+                        self._open(branch_id, db_uuid, branch_id).settle_head()
+                machine.bury(node_id)
+            except MemoturnError as error:
+                _log.warning("the commit log of %s is kept, it could not be shipped: %s", node_id, error)
+
+    def _on_ship_failure(self, branch: Shippable, error: MemoturnError) -> None:
+        _log.warning("%s bytes of commits wait to be shipped: %s", branch.backlog, error)
+
+    # The end.
+
+    def sync(self) -> None:
+        """Ship all that this process has committed. Raises `UnavailableError` if the store does not take it."""
+        for branch in self.open_branches():
+            branch.ship()
+
+    def close(self) -> None:
+        """Ship, and let go of everything. What the store does not take now is shipped by whoever opens it next."""
+        if self._closed is not None:
+            return
+        self.shipper.close()
+        for branch in self.open_branches():
+            try:
+                branch.rest()
+            except MemoturnError as error:
+                _log.warning("branch %s keeps commits in the log: %s", branch.branch_id, error)
+        self._closed = "this Memoturn was closed; open a new one"
+        log = self.env.log
+        if log is not None:
+            unshipped = not log.is_empty()
+            log.close()
+            if self._machine is not None:
+                self._machine.close(keep_log=unshipped)
+        if self._shared is not None:
+            self._shared.close()
+        self.bucket.close()
+
+    def _forked(self) -> None:
+        self._closed = "this Memoturn was opened before a fork; open a new one in the child process"
+        if self._machine is not None:
+            self._machine.abandon_after_fork()
+
+
+def _abandon_after_fork() -> None:
+    for engine in list(_engines):
+        engine._forked()
+
+
+os.register_at_fork(after_in_child=_abandon_after_fork)
+
+
+def _home_of(url: str, settings: Settings) -> Path | None:
+    """The directory of what belongs to this machine, or None if nothing outlives the process."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        return None
+    if scheme != "file":
+        return Path(settings.data_dir).absolute()
+    path = unquote(urlsplit(url).path if rest.startswith("//") else rest)
+    if not path:
+        raise InvalidRequestError(f"{url!r} names no directory; write file:./data or file:///data")
+    return Path(path).absolute()
+
+
+def _bucket_url(url: str, home: Path | None) -> str:
+    return f"file:{home / 'objects'}" if url.startswith("file:") and home is not None else url

@@ -1,0 +1,286 @@
+"""Branches: create, checkpoint, rewind, reset, promote, delete, expiry. Each is one conditional write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from memoturn.base.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    MemoturnError,
+    TxidNotRetainedError,
+)
+from memoturn.base.names import Position, check_checkpoint_name, check_name
+from memoturn.base.results import (
+    BranchInfo,
+    CheckpointInfo,
+    DeleteResult,
+    HistoryEntry,
+    PromoteResult,
+    RestorePoints,
+    RewindResult,
+    time_of,
+    time_or_none,
+)
+from memoturn.base.txids import TXID, UnixMs
+from memoturn.database.branch import Branch
+from memoturn.database.positions import events
+from memoturn.manifest import keys, rules
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.register import Held
+from memoturn.node.engine import Engine
+from memoturn.operations.positions import txid_of
+from memoturn.operations.undo import Undo
+
+# Creating.
+
+
+def create(
+    engine: Engine,
+    database: str,
+    name: str,
+    source: str | None = None,
+    position: Position | None = None,
+    ttl: float | None = None,
+) -> BranchInfo:
+    """Fork a branch: `source` (the default branch if None), at its head or at a position in its past.
+
+    `ttl`, in seconds, makes it a burner branch. Raises `AlreadyExistsError`, `TxidNotRetainedError`,
+    `CheckpointNotFoundError` and what finding the source raises.
+    """
+    check_name("branch", name)
+    parent = engine.branch(database, source)
+    now = engine.clock.now_ms()
+    ttl_at = rules.ttl_at(ttl, now)
+    if position is None:
+        fork_txid = parent.settle_head()
+    else:
+        fork_txid = txid_of(engine, parent, position)
+        if fork_txid > parent.manifest().head_txid:
+            parent.settle_head()
+    child = rules.fork(
+        parent.manifest(), parent.db_uuid, fork_txid, name, f"b_{engine.ids.ulid(now)}", now, ttl_at
+    )
+    key = keys.manifest_key(parent.db_uuid, name)
+    try:
+        held = engine.manifests.create(key, child)
+    except AlreadyExistsError:
+        held = _create_over(engine, parent.db_uuid, key, child, now)
+    if position is not None:
+        _check_still_retained(engine, parent, key, child, fork_txid)
+    return _info(held.record, is_default=False)
+
+
+def _create_over(engine: Engine, db_uuid: str, key: str, child: Manifest, now: UnixMs) -> Held[Manifest]:
+    """Take the name of a tombstone, which is kept elsewhere first for those who descend from it."""
+    old = engine.manifests.read(key).record
+    rules.reborn(old, child, now)
+    former = keys.former_manifest_key(db_uuid, old.branch_id, old.incarnation)
+    engine.manifests.create_or(former, rules.tombstone(old, now), lambda there: there)
+    engine.forget(db_uuid, old.branch_id)
+
+    def over(current: Manifest) -> Manifest:
+        if current.incarnation != old.incarnation:
+            raise AlreadyExistsError(f"branch {current.branch_id!r} exists already; somebody just created it")
+        return rules.reborn(current, child, now)
+
+    return engine.manifests.update(key, over)
+
+
+def _check_still_retained(engine: Engine, parent: Branch, key: str, child: Manifest, fork_txid: TXID) -> None:
+    """Between reading the parent and writing the child its history may have been cut: then the child must go."""
+    floor = engine.manifests.read(parent.key).record.floor_txid
+    if fork_txid < floor:
+        now = engine.clock.now_ms()
+        engine.manifests.update(
+            key, lambda m: rules.tombstone(m, now) if m.incarnation == child.incarnation else m
+        )
+        raise TxidNotRetainedError(
+            f"txid {fork_txid} of branch {parent.branch_id!r} went out of retention just now; "
+            f"the oldest that is left: {floor}",
+            nearest=(floor,),
+        )
+
+
+# Looking.
+
+
+def get(engine: Engine, database: str, name: str | None = None) -> BranchInfo:
+    """One branch, the default one unless it is named, with the head that readers see."""
+    entry = engine.entry(database)
+    branch = engine.branch(database, name)
+    head = branch.head().txid
+    info = _info(branch.manifest(), branch.branch_id == entry.default_branch)
+    return replace(info, head_txid=head)
+
+
+def list_(engine: Engine, database: str) -> Iterator[BranchInfo]:
+    """The living branches of a database in order of their names. Heads are those in the bucket."""
+    entry = engine.entry(database)
+    for found in engine.bucket.list(keys.branches_prefix(entry.db_uuid)):
+        name = keys.branch_of(found.key)
+        if name is None:
+            continue
+        try:
+            held = engine.manifest(database, entry.db_uuid, name)
+        except MemoturnError:
+            continue
+        yield _info(held.record, name == entry.default_branch)
+
+
+def history(engine: Engine, database: str, name: str | None = None) -> Iterator[HistoryEntry]:
+    """The branch's own txids, newest first."""
+    branch = engine.branch(database, name)
+    tail = branch.unshipped()
+    for event in events(engine.env, branch.db_uuid, branch.manifest(), tail):
+        yield HistoryEntry(
+            event.txid,
+            event.kind,
+            time_of(event.time),
+            event.pages,
+            event.bytes,
+            event.base_txid,
+            event.checkpoints,
+        )
+
+
+def restore_points(engine: Engine, database: str, name: str | None = None) -> RestorePoints:
+    """Which positions can be restored."""
+    branch = engine.branch(database, name)
+    head = branch.head().txid
+    manifest = branch.manifest()
+    return RestorePoints(manifest.floor_txid, head, time_of(manifest.created_at))
+
+
+# Checkpoints.
+
+
+def checkpoint(
+    engine: Engine, database: str, branch_id: str | None, name: str, move: bool = False
+) -> CheckpointInfo:
+    """Name the head. The same name at the same txid changes nothing.
+
+    Raises `ConflictError` if the name stands elsewhere, unless `move` is set.
+    """
+    check_checkpoint_name(name)
+    now = engine.clock.now_ms()
+    branch = engine.branch(database, branch_id)
+    manifest = branch.change(lambda m: rules.checkpoint(m, name, m.head_txid, move, now))
+    return CheckpointInfo(name, manifest.checkpoints[name])
+
+
+def checkpoints(engine: Engine, database: str, branch_id: str | None = None) -> list[CheckpointInfo]:
+    """The branch's checkpoints, the oldest position first."""
+    found = engine.manifests.read(engine.branch(database, branch_id).key).record.checkpoints
+    return [CheckpointInfo(name, txid) for name, txid in sorted(found.items(), key=lambda item: item[::-1])]
+
+
+def delete_checkpoint(engine: Engine, database: str, branch_id: str | None, name: str) -> None:
+    """Forget a name. Raises `CheckpointNotFoundError`."""
+    now = engine.clock.now_ms()
+    branch = engine.branch(database, branch_id)
+    engine.manifests.update(branch.key, lambda m: rules.drop_checkpoint(m, name, now))
+
+
+# Moving the head.
+
+
+def rewind(engine: Engine, database: str, branch_id: str | None, to: Position) -> RewindResult:
+    """Give the branch the content that it had at a position; nothing is lost, and it can be undone.
+
+    Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
+    """
+    branch = engine.branch(database, branch_id)
+    return rewind_to(engine, database, branch, txid_of(engine, branch, to))
+
+
+def rewind_to(engine: Engine, database: str, branch: Branch, to_txid: TXID) -> RewindResult:
+    """`rewind` to a txid that is known."""
+    now = engine.clock.now_ms()
+    manifest = branch.move_head(lambda m: rules.rewind(m, to_txid, now))
+    return _rewound(database, branch, manifest)
+
+
+def reset(engine: Engine, database: str, branch_id: str | None) -> RewindResult:
+    """Give the branch the content of its parent's head. Raises `ConflictError` if it has no parent."""
+    branch = engine.branch(database, branch_id)
+    parent = branch.manifest().parent
+    if parent is None:
+        raise ConflictError(f"branch {branch.branch_id!r} has no parent to be reset to; rewind it instead")
+    living = engine.branch(database, parent.branch_id)
+    if living.incarnation != parent.incarnation:
+        raise ConflictError(
+            f"branch {parent.branch_id!r}, the parent, was deleted; rewind the branch instead"
+        )
+    parent_txid = living.settle_head()
+    now = engine.clock.now_ms()
+    manifest = branch.move_head(lambda m: rules.reset(m, parent_txid, now))
+    return _rewound(database, branch, manifest)
+
+
+def _rewound(database: str, branch: Branch, manifest: Manifest) -> RewindResult:
+    began = manifest.timeline[-1]
+    before = TXID(began.from_txid - 1)
+    undo = Undo("rewind", database, branch.db_uuid, branch.branch_id, branch.incarnation, before)
+    return RewindResult(began.from_txid, began.base_txid, undo.token())
+
+
+# The rest of a life.
+
+
+def promote(engine: Engine, database: str, branch_id: str) -> PromoteResult:
+    """Make the branch the database's default one. Raises `BranchNotFoundError` or `BranchExpiredError`."""
+    branch = engine.branch(database, branch_id)
+    if branch.manifest().ttl_at is not None:
+        raise ConflictError(
+            f"branch {branch_id!r} is a burner and would expire; make it stay with extend and no ttl, then promote"
+        )
+    entry = engine.entry(database)
+    now = engine.clock.now_ms()
+    engine.catalog.update(
+        keys.catalog_key(database), lambda old: rules.promote(old, database, branch.branch_id, now)
+    )
+    undo = Undo("promote", database, entry.db_uuid, entry.default_branch, "", None)
+    return PromoteResult(branch.branch_id, undo.token())
+
+
+def extend(engine: Engine, database: str, branch_id: str | None, ttl: float | None) -> BranchInfo:
+    """Let the branch live `ttl` seconds from now, or for good if None."""
+    now = engine.clock.now_ms()
+    ttl_at = rules.ttl_at(ttl, now)
+    branch = engine.branch(database, branch_id)
+    entry = engine.entry(database)
+    if ttl_at is not None and branch.branch_id == entry.default_branch:
+        raise ConflictError(f"branch {branch.branch_id!r} is the default branch, which may not expire")
+    manifest = branch.change(lambda m: rules.set_ttl(m, ttl_at, now))
+    return _info(manifest, branch.branch_id == entry.default_branch)
+
+
+def delete(engine: Engine, database: str, branch_id: str) -> DeleteResult:
+    """Delete a branch; its children keep what they need. Raises `ConflictError` for the default branch."""
+    entry = engine.entry(database)
+    if branch_id == entry.default_branch:
+        raise ConflictError(f"branch {branch_id!r} is the default branch; promote another one first")
+    branch = engine.branch(database, branch_id)
+    now = engine.clock.now_ms()
+    manifest = branch.change(lambda m: rules.delete(m, now))
+    engine.forget(entry.db_uuid, branch_id)
+    undo = Undo("delete-branch", database, entry.db_uuid, branch_id, manifest.incarnation, None)
+    return DeleteResult(branch_id, undo.token())
+
+
+def _info(manifest: Manifest, is_default: bool) -> BranchInfo:
+    parent = manifest.parent
+    return BranchInfo(
+        manifest.branch_id,
+        manifest.head_txid,
+        None if parent is None else parent.branch_id,
+        None if parent is None else parent.fork_txid,
+        time_of(manifest.created_at),
+        time_or_none(manifest.ttl_at),
+        is_default,
+        dict(manifest.checkpoints),
+        manifest.epoch,
+    )

@@ -1,0 +1,92 @@
+"""Databases: create, list, get, delete. Creating one is two small writes, whatever it will hold."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from memoturn.base.errors import DatabaseNotFoundError, MemoturnError
+from memoturn.base.names import check_name
+from memoturn.base.results import DatabaseInfo, DeleteResult, time_of, time_or_none
+from memoturn.base.txids import UnixMs
+from memoturn.manifest import keys, rules
+from memoturn.manifest.model import CatalogEntry, Manifest
+from memoturn.node.engine import Engine
+from memoturn.operations.undo import Undo
+
+MAIN = "main"
+
+
+def create(
+    engine: Engine, name: str, ttl: float | None = None, first: Manifest | None = None
+) -> DatabaseInfo:
+    """Create an empty database with one branch, `main`, or with the branch `first`.
+
+    `ttl` is in seconds. Raises `AlreadyExistsError` or `InvalidRequestError`.
+    """
+    check_name("database", name)
+    now = engine.clock.now_ms()
+    ids = engine.ids
+    ttl_at = rules.ttl_at(ttl, now)
+    db_uuid = f"d_{ids.ulid(now)}"
+    return create_as(engine, name, db_uuid, first or rules.root(MAIN, f"b_{ids.ulid(now)}", now), ttl_at)
+
+
+def create_as(
+    engine: Engine, name: str, db_uuid: str, first: Manifest, ttl_at: UnixMs | None = None
+) -> DatabaseInfo:
+    """Create a database whose uuid and first branch have been prepared."""
+    now = engine.clock.now_ms()
+    entry = CatalogEntry(db_uuid=db_uuid, default_branch=first.branch_id, created_at=now, ttl_at=ttl_at)
+    # The manifest comes first: a name in the catalog never stands for a database that is not there.
+    engine.manifests.create(keys.manifest_key(db_uuid, first.branch_id), first)
+    engine.catalog.create_or(
+        keys.catalog_key(name), entry, lambda old: rules.reborn_database(old, entry, name, now)
+    )
+    return _info(name, entry)
+
+
+def get(engine: Engine, name: str) -> DatabaseInfo:
+    """One database. Raises `DatabaseNotFoundError`."""
+    return _info(check_name("database", name), engine.entry(name))
+
+
+def list_(engine: Engine, cursor: str | None = None, limit: int | None = None) -> Iterator[DatabaseInfo]:
+    """Living databases in order of their names, beginning after the name `cursor`."""
+    after = None if cursor is None else keys.catalog_key(cursor)
+    found = 0
+    for info in engine.bucket.list(keys.CATALOG, after=after):
+        if limit is not None and found >= limit:
+            return
+        name = keys.database_of(info.key)
+        try:
+            entry = engine.entry(name)
+        except DatabaseNotFoundError:
+            continue
+        found += 1
+        yield _info(name, entry)
+
+
+def delete(engine: Engine, name: str) -> DeleteResult:
+    """Delete a database with all of its branches; what it held can be undone while history is retained.
+
+    Raises `DatabaseNotFoundError`.
+    """
+    entry = engine.entry(name)
+    for branch in engine.open_branches():
+        if branch.db_uuid == entry.db_uuid:
+            # What it cannot ship goes with it.
+            with contextlib.suppress(MemoturnError):
+                branch.settle_head()
+    now = engine.clock.now_ms()
+    engine.catalog.update(keys.catalog_key(name), lambda old: rules.delete_database(old, name, now))
+    for branch in engine.open_branches():
+        if branch.db_uuid == entry.db_uuid:
+            engine.forget(entry.db_uuid, branch.branch_id)
+    return DeleteResult(name, Undo("delete-database", name, entry.db_uuid, "", "", None).token())
+
+
+def _info(name: str, entry: CatalogEntry) -> DatabaseInfo:
+    return DatabaseInfo(
+        name, entry.db_uuid, entry.default_branch, time_of(entry.created_at), time_or_none(entry.ttl_at)
+    )

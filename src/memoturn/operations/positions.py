@@ -1,0 +1,35 @@
+"""What an address means now: which branch, and which view of it."""
+
+from __future__ import annotations
+
+from memoturn.base.errors import CheckpointNotFoundError
+from memoturn.base.names import Address, AtCheckpoint, Position
+from memoturn.base.txids import TXID
+from memoturn.database.branch import Branch
+from memoturn.database.positions import resolve
+from memoturn.node.engine import Engine
+from memoturn.pages.view import Source
+
+
+def txid_of(engine: Engine, branch: Branch, position: Position) -> TXID:
+    """The txid that a position of the branch stands for.
+
+    Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
+    """
+    tail = branch.unshipped()
+    try:
+        return resolve(engine.env, branch.db_uuid, branch.manifest(), tail, position)
+    except CheckpointNotFoundError:
+        if not isinstance(position, AtCheckpoint):
+            raise
+        # Another process may just have set it.
+        held = engine.manifests.read(branch.key)
+        return resolve(engine.env, branch.db_uuid, held.record, tail, position)
+
+
+def view_of(engine: Engine, address: Address) -> tuple[Branch, Source]:
+    """The branch and the view that an address stands for."""
+    branch = engine.branch(address.database, address.branch)
+    if address.position is None:
+        return branch, branch.head()
+    return branch, branch.view_at(txid_of(engine, branch, address.position))

@@ -1,0 +1,93 @@
+"""sql and batch: a statement, or several as one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from memoturn.base.errors import InvalidRequestError, MemoturnError
+from memoturn.base.names import Address
+from memoturn.base.results import BatchResult, Rows
+from memoturn.models import sql as model
+from memoturn.models.sql import Params
+from memoturn.node.engine import Engine
+from memoturn.operations.positions import view_of
+
+
+def sql(engine: Engine, address: Address, text: str, params: Params | None = None) -> Rows:
+    """Run one statement. A statement that writes is a transaction by itself, with a txid of its own.
+
+    Raises `InvalidRequestError`, `SqlError`, and what opening or writing the branch raises.
+    """
+    if address.position is None:
+        branch = engine.branch(address.database, address.branch)
+        view = branch.head()
+    else:
+        branch, view = view_of(engine, address)
+    readers = branch.readers
+    reader = readers.take(view)
+    try:
+        readonly = model.reads_only(text)
+        if readonly is None:
+            readonly = model.learn(reader.connection, text)
+        if readonly or address.position is not None:
+            rows = model.run(reader.connection, text, params, view.txid)
+            readers.give_back(reader)
+            return rows
+    except InvalidRequestError:
+        readers.give_back(reader)
+        raise
+    except BaseException:
+        reader.close()
+        raise
+    readers.give_back(reader)
+    rows, txid = branch.write(lambda connection: model.run(connection, text, params, 0))
+    rows.txid = txid
+    return rows
+
+
+def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]) -> BatchResult:
+    """Run statements as one transaction with one txid, or none of it. One that only reads makes no txid.
+
+    Raises as `sql` does; the message says which statement it was.
+    """
+    if address.position is None:
+        branch = engine.branch(address.database, address.branch)
+        view = branch.head()
+    else:
+        branch, view = view_of(engine, address)
+    with branch.readers.on(view) as connection:
+        # Every statement is learned, and refused if need be, before the first one runs.
+        readonly = [_reads_only(connection, text) for text, _ in statements]
+        if all(readonly) or address.position is not None:
+            return BatchResult(_run_all(connection, statements, view.txid), view.txid)
+
+    def work(connection: apsw.Connection) -> list[Rows]:
+        connection.execute("BEGIN IMMEDIATE")
+        results = _run_all(connection, statements, 0)
+        connection.execute("COMMIT")
+        return results
+
+    results, txid = branch.write(work)
+    for rows in results:
+        rows.txid = txid
+    return BatchResult(results, txid)
+
+
+def _run_all(
+    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None]], txid: int
+) -> list[Rows]:
+    results = []
+    for number, (text, params) in enumerate(statements, 1):
+        try:
+            results.append(model.run(connection, text, params, txid))
+        except MemoturnError as error:
+            error.args = (f"statement {number} of {len(statements)}: {error}; nothing of the batch was kept",)
+            raise
+    return results
+
+
+def _reads_only(connection: apsw.Connection, text: str) -> bool:
+    known = model.reads_only(text)
+    return model.learn(connection, text) if known is None else known

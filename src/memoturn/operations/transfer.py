@@ -1,0 +1,113 @@
+"""Databases in and out: import of a SQLite file, export to one, and shipping by hand."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from memoturn.base.errors import (
+    AlreadyExistsError,
+    DatabaseNotFoundError,
+    InvalidRequestError,
+    UnavailableError,
+)
+from memoturn.base.names import Address, check_name
+from memoturn.base.results import ExportResult, ImportResult
+from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
+from memoturn.database.sqlite_file import SqliteFile, open_sqlite_file
+from memoturn.manifest import keys, rules
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.node.engine import Engine
+from memoturn.operations import databases
+from memoturn.operations.positions import view_of
+from memoturn.segments.base_write import BaseWriter
+
+Progress = Callable[[int, int], None]
+_REPORT_PAGES = 256
+
+
+def txid(engine: Engine, address: Address) -> TXID:
+    """The txid that the address stands for now."""
+    return view_of(engine, address)[1].txid
+
+
+def sync(engine: Engine, address: Address) -> TXID:
+    """Ship what was committed on the branch; returns the head. Raises `UnavailableError`."""
+    return engine.branch(address.database, address.branch).settle_head()
+
+
+def import_file(engine: Engine, name: str, path: str, progress: Progress | None = None) -> ImportResult:
+    """Create a database from a SQLite file of any page size, in WAL mode or not, larger than memory or not.
+
+    The whole database becomes one base, at txid 1. Raises `InvalidRequestError` for what is no intact SQLite
+    database, before anything is created, and `AlreadyExistsError`.
+    """
+    check_name("database", name)
+    try:
+        engine.entry(name)
+    except DatabaseNotFoundError:
+        pass
+    else:
+        raise AlreadyExistsError(f"database {name!r} exists already; choose another name, or delete it first")
+    with closing(open_sqlite_file(Path(path))) as source:
+        now = engine.clock.now_ms()
+        db_uuid, incarnation = f"d_{engine.ids.ulid(now)}", f"b_{engine.ids.ulid(now)}"
+        first = rules.root(databases.MAIN, incarnation, now)
+        if source.page_count:
+            base = SegmentName.base(TXID(1), 1)
+            key = keys.segment_key(db_uuid, incarnation, str(base))
+            writer = BaseWriter(TXID(1), source.page_count, now, _with_progress(source, progress))
+            engine.bucket.put(key, iter(writer))
+            engine.bucket.put(keys.base_index_key(key), writer.index_object)
+            first = rules.imported(first, base)
+        databases.create_as(engine, name, db_uuid, first)
+        return ImportResult(name, first.head_txid, source.page_count, source.page_count * PAGE_SIZE)
+
+
+def _with_progress(source: SqliteFile, progress: Progress | None) -> Iterator[tuple[PageNo, bytes]]:
+    total = source.page_count * PAGE_SIZE
+    for page_no, page in source.pages():
+        yield page_no, page
+        if progress is not None and (page_no % _REPORT_PAGES == 0 or page_no == source.page_count):
+            progress(page_no * PAGE_SIZE, total)
+
+
+def export(engine: Engine, address: Address, path: str, progress: Progress | None = None) -> ExportResult:
+    """Write the database at the address as a plain SQLite file.
+
+    The file appears whole or not at all. Raises `AlreadyExistsError` if there is one, and `UnavailableError`
+    if it cannot be written.
+    """
+    _, view = view_of(engine, address)
+    target = Path(path)
+    if target.exists():
+        raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first")
+    if not target.parent.is_dir():
+        raise InvalidRequestError(f"{target.parent} is no directory; create it first")
+    total = view.page_count * PAGE_SIZE
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            try:
+                for number in range(1, view.page_count + 1):
+                    if number == LOCK_PAGE:
+                        file.seek(PAGE_SIZE, os.SEEK_CUR)
+                    else:
+                        file.write(view.page(PageNo(number)))
+                    if progress is not None and (number % _REPORT_PAGES == 0 or number == view.page_count):
+                        progress(number * PAGE_SIZE, total)
+                file.truncate(total)
+                file.flush()
+                os.fsync(file.fileno())
+                # A link, unlike a rename, refuses to take the place of a file that came meanwhile.
+                os.chmod(file.name, 0o644)
+                os.link(file.name, target)
+            finally:
+                os.unlink(file.name)
+    except FileExistsError:
+        raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first") from None
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
+    return ExportResult(path, view.txid, view.page_count, total)

@@ -1,0 +1,171 @@
+"""Pages and indexes of segments, through caches; every page is verified before it is served or kept.
+
+Segments are immutable, so what is cached is keyed by where it is stored, and nothing is ever invalidated.
+
+A page that is not cached is read as part of a larger range where that is likely to pay: on a remote store the
+aligned block around it, and on any store, once reads of a segment have begun to follow each other, a window that
+doubles while they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+from memoturn.base.cache import GenerationalCache
+from memoturn.base.errors import CorruptError
+from memoturn.base.settings import CacheSettings
+from memoturn.bucket import Bucket
+from memoturn.manifest import keys
+from memoturn.pages.disk import DiskTier
+from memoturn.segments.base import BaseIndex, Span, parse_base_tail
+from memoturn.segments.frame import crc32, decode_frame
+from memoturn.segments.pack import PackIndex, parse_pack_tail
+from memoturn.segments.tail import NeedMore
+
+_TAIL: Final = 64 * 1024
+_MAX_WINDOW: Final = 1 << 20
+_FIRST_WINDOW: Final = 16 * 1024
+_BUFFERS: Final = 64
+_MAX_TABLE: Final = 4 << 20
+
+Index = TypeVar("Index", PackIndex, BaseIndex)
+
+
+class Spot(NamedTuple):
+    """Where the bytes of one page version are stored: always the same bytes."""
+
+    key: str
+    offset: int
+    length: int
+    crc32: int
+
+
+class _Buffer(NamedTuple):
+    """A range of one segment that was just read; `window` is how much the next one will ask for."""
+
+    start: int
+    data: bytes
+    window: int
+
+
+class SegmentStore:
+    """One for all databases of a process, so that its budgets hold for the process."""
+
+    def __init__(self, bucket: Bucket, settings: CacheSettings, disk: DiskTier | None = None) -> None:
+        self.bucket = bucket
+        self._local = bucket.is_local
+        self._block = settings.block_bytes
+        self._disk = disk
+        self._pages: GenerationalCache[Spot, bytes] = GenerationalCache(settings.page_cache_bytes, weigh=len)
+        self._indexes: GenerationalCache[str, PackIndex | BaseIndex] = GenerationalCache(
+            max(settings.page_cache_bytes // 4, 1), weigh=lambda index: index.memory_bytes
+        )
+        self._buffers: GenerationalCache[str, _Buffer] = GenerationalCache(_BUFFERS)
+
+    def page(self, spot: Spot) -> bytes:
+        """The page's bytes. Raises `CorruptError` if twice what came does not match its checksum."""
+        page = self._pages.get(spot)
+        if page is None:
+            frame = self._read(spot)
+            if crc32(frame) != spot.crc32:
+                frame = self._read_again(spot)
+            page = decode_frame(frame)
+            self._pages.put(spot, page)
+        return page
+
+    def keep(self, spot: Spot, page: bytes) -> None:
+        """Remember a page that was just written, so that it need not be read back."""
+        self._pages.put(spot, page)
+
+    def pack(self, key: str) -> PackIndex:
+        """The index of the pack at `key`."""
+        index = self._indexes.get(key)
+        if index is None:
+            index = self._open_index(key, parse_pack_tail)
+        if not isinstance(index, PackIndex):
+            raise CorruptError(f"{key} was opened as a base before")
+        return index
+
+    def base(self, key: str) -> BaseIndex:
+        """The index of the base whose snapshot lies at `key`; parts of its table may not be loaded yet."""
+        index = self._indexes.get(key)
+        if index is None:
+            index = self._open_index(keys.base_index_key(key), parse_base_tail)
+            self._indexes.put(key, index)
+        if not isinstance(index, BaseIndex):
+            raise CorruptError(f"{key} was opened as a pack before")
+        return index
+
+    def load(self, key: str, index: BaseIndex, span: Span) -> None:
+        """Load the part of a base's table that a look-up has missed."""
+        # On a remote store a request costs more than the bytes of any table but a very large one's.
+        everything = index.missing
+        if not self._local and everything is not None and everything.length <= _MAX_TABLE:
+            span = everything
+        index.load(span.offset, self.bucket.get_range(keys.base_index_key(key), span.offset, span.length))
+
+    def _open_index(self, key: str, parse: Callable[[bytes, int], Index | NeedMore]) -> Index:
+        tail, size = self.bucket.get_tail(key, _TAIL)
+        index = parse(tail, size)
+        if isinstance(index, NeedMore):
+            tail, size = self.bucket.get_tail(key, index.length)
+            index = parse(tail, size)
+        if isinstance(index, NeedMore):
+            raise CorruptError(f"{key} asks for {index.length} bytes of its end, but has {size}")
+        return index
+
+    def keep_index(self, key: str, index: PackIndex | BaseIndex) -> None:
+        """Remember the index of a segment that was just written."""
+        self._indexes.put(key, index)
+
+    def _read(self, spot: Spot) -> bytes | memoryview:
+        key, offset, length, _ = spot
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            start, window = offset, 0
+        else:
+            start, window = buffer.start, buffer.window
+            if start <= offset and offset + length <= start + len(buffer.data):
+                return memoryview(buffer.data)[offset - start : offset - start + length]
+            follows = start + len(buffer.data) - length < offset <= start + len(buffer.data) + self._block
+            window = min(max(window * 2, _FIRST_WINDOW), _MAX_WINDOW) if follows else 0
+        if self._local:
+            data = self.bucket.get_range(key, offset, max(length, window))
+            self._buffers.put(key, _Buffer(offset, data, window))
+            return data if len(data) == length else memoryview(data)[:length]
+        return self._read_blocks(spot, window)
+
+    def _read_blocks(self, spot: Spot, window: int) -> bytes | memoryview:
+        key, offset, length, _ = spot
+        first = offset // self._block
+        last = (offset + max(length, window) - 1) // self._block
+        wanted = range(first, last + 1)
+        have = {n: self._disk.get(key, n) if self._disk else None for n in wanted}
+        missing = [n for n in wanted if have[n] is None]
+        fetched = (
+            self.bucket.get_ranges(key, [(n * self._block, self._block) for n in missing]) if missing else []
+        )
+        for number, block in zip(missing, fetched, strict=True):
+            have[number] = block
+            if self._disk is not None:
+                self._disk.put(key, number, block)
+        data = b"".join(have[n] or b"" for n in wanted)
+        start = first * self._block
+        self._buffers.put(key, _Buffer(start, data, window))
+        return memoryview(data)[offset - start : offset - start + length]
+
+    def _read_again(self, spot: Spot) -> bytes:
+        """The frame straight from the bucket, in case a cache or the transfer spoiled it."""
+        self._buffers.discard(spot.key)
+        if self._disk is not None:
+            self._disk.discard(
+                spot.key, range(spot.offset // self._block, (spot.offset + spot.length) // self._block + 1)
+            )
+        frame = self.bucket.get_range(spot.key, spot.offset, spot.length)
+        if crc32(frame) != spot.crc32:
+            raise CorruptError(
+                f"{spot.key} at byte {spot.offset}: {spot.length} bytes do not match their checksum, twice; "
+                "restore the object from a replica of the bucket, or rewind past the commit that wrote it"
+            )
+        return frame
