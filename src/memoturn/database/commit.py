@@ -36,7 +36,10 @@ def build_commit(head: Source, written: dict[PageNo, bytes], page_count: int, no
         return None
     after = Checksum(checksum | CHECKSUM_FLAG)
     time = now if head.time is None or now > head.time else head.time
-    before = Checksum(0) if txid == 1 else head.checksum
-    header = LtxHeader(page_count, txid, txid, time, before)
+    if head.page_count:
+        header = LtxHeader(page_count, txid, txid, time, head.checksum)
+    else:
+        # LTX knows no file on top of an empty database but a snapshot, which begins at txid 1.
+        header = LtxHeader(page_count, TXID(1), txid, time, Checksum(0))
     ltx, frames = encode_ltx(header, pages.items(), after)
     return Commit(PackedCommit(header, ltx, frames, after), pages)
