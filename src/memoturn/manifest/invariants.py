@@ -42,7 +42,9 @@ def check_catalog(old: CatalogEntry | None, new: CatalogEntry) -> None:
 def _check_whole(new: Manifest) -> None:
     stretches = new.timeline
     for earlier, later in pairwise(stretches):
-        if later.from_txid <= earlier.from_txid or later.at < earlier.at:
+        # Only the first stretch may be empty: a branch can be rewound before its first commit.
+        earliest = earlier.from_txid if earlier is stretches[0] else earlier.from_txid + 1
+        if later.from_txid < earliest or later.at < earlier.at:
             _broken("stretches begin one after another", None, new)
         if later.base == "self" and later.base_txid >= later.from_txid:
             _broken("a rewind goes back", None, new)
