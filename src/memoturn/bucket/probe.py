@@ -20,7 +20,7 @@ from memoturn.base.errors import (
 )
 from memoturn.base.ids import Ids
 from memoturn.base.txids import UnixMs
-from memoturn.bucket.bucket import NO_VERSION, Bucket, ObjectNotFound, StaleVersionError
+from memoturn.bucket.bucket import NO_VERSION, Bucket, ObjectNotFound, StaleVersionError, Version
 
 RESERVED: Final = "probe/"
 """The keys that belong to the probe."""
@@ -33,6 +33,7 @@ _CONTENDERS: Final = 16
 _LAPS: Final = 3
 _COUNTERS: Final = 6
 _INCREMENTS: Final = 4
+_PATIENCE: Final = 1000
 
 
 class Verdict(NamedTuple):
@@ -96,15 +97,15 @@ def _reads_follow_writes(bucket: Bucket, key: str) -> None:
 
 def _conditions_hold(bucket: Bucket, key: str) -> None:
     first = bucket.create(key, b"first")
-    created = _done(lambda: bucket.create(key, b"again"))
+    created = _done(bucket.create, key, b"again")
     _require(not created and _body(bucket, key) == b"first", bucket, "a create must refuse a key that exists")
     bucket.replace(key, b"second", first)
-    replaced = _done(lambda: bucket.replace(key, b"stale", first))
+    replaced = _done(bucket.replace, key, b"stale", first)
     rule = "a replace must refuse a version that is not current"
     _require(not replaced and _body(bucket, key) == b"second", bucket, rule)
     version = bucket.get(key)[1]
     bucket.delete(key)
-    replaced = _done(lambda: bucket.replace(key, b"revived", version))
+    replaced = _done(bucket.replace, key, b"revived", version)
     _require(
         not replaced and _body(bucket, key) is None, bucket, "a replace must refuse an object that is gone"
     )
@@ -122,7 +123,11 @@ def _listings_follow_writes(bucket: Bucket, prefix: str) -> None:
 def _creates_have_one_winner(bucket: Bucket, prefix: str) -> None:
     for lap in range(_LAPS):
         key = f"{prefix}/{lap}"
-        won = _race(_CONTENDERS, lambda n, key=key: _done(lambda: bucket.create(key, b"%d" % n)))
+
+        def contend(number: int, key: str = key) -> bool:
+            return _done(bucket.create, key, b"%d" % number)
+
+        won = _race(_CONTENDERS, contend)
         winner_is_there = len(won) == 1 and _body(bucket, key) == b"%d" % won[0]
         _require(winner_is_there, bucket, "of many creates at once exactly one must win")
 
@@ -130,12 +135,11 @@ def _creates_have_one_winner(bucket: Bucket, prefix: str) -> None:
 def _replaces_have_one_winner(bucket: Bucket, key: str) -> None:
     version = bucket.create(key, b"start")
     for lap in range(_LAPS):
-        won = _race(
-            _CONTENDERS,
-            lambda n, lap=lap, version=version: _done(
-                lambda: bucket.replace(key, b"%d by %d" % (lap, n), version)
-            ),
-        )
+
+        def contend(number: int, lap: int = lap, version: Version = version) -> bool:
+            return _done(bucket.replace, key, b"%d by %d" % (lap, number), version)
+
+        won = _race(_CONTENDERS, contend)
         body, version = bucket.get(key)
         winner_is_there = len(won) == 1 and body == b"%d by %d" % (lap, won[0])
         _require(winner_is_there, bucket, "of many replaces at once exactly one must win")
@@ -146,14 +150,13 @@ def _no_update_is_lost(bucket: Bucket, key: str) -> None:
     bucket.create(key, b"0 nobody 0")
 
     def count(number: int) -> bool:
-        for turn in range(_INCREMENTS):
-            done = False
-            while not done:
-                body, version = bucket.get(key)
-                following = b"%d %d %d" % (int(body.split()[0]) + 1, number, turn)
-                done = _done(
-                    lambda following=following, version=version: bucket.replace(key, following, version)
-                )
+        turn = 0
+        for _ in range(_PATIENCE):
+            body, version = bucket.get(key)
+            following = b"%d %d %d" % (int(body.split()[0]) + 1, number, turn)
+            turn += _done(bucket.replace, key, following, version)
+            if turn == _INCREMENTS:
+                break
         return True
 
     _race(_COUNTERS, count)
@@ -186,10 +189,10 @@ def _race(contenders: int, contend: Callable[[int], bool]) -> list[int]:
     return won
 
 
-def _done(write: Callable[[], object]) -> bool:
+def _done(write: Callable[..., Version], *args: object) -> bool:
     """Whether the write was made, not refused."""
     try:
-        write()
+        write(*args)
     except (AlreadyExistsError, StaleVersionError, ObjectNotFound):
         return False
     return True

@@ -194,10 +194,10 @@ class RemoteBucket(Bucket):
                     yield ObjectInfo(key, meta["size"], ms_of(meta["last_modified"]))
                 elif key > prefix:
                     return
-        except FileNotFoundError as error:
-            raise self._no_bucket() from error
         except ObstoreErrors as error:
-            raise self._translated(error) from error
+            # A listing that finds nothing is empty, so what was not found is the bucket; obstore has no type for it.
+            missing = isinstance(error, FileNotFoundError) or "status code: 404" in str(error)
+            raise (self._no_bucket() if missing else self._translated(error)) from error
 
     def _size(self, key: str) -> int:
         try:
