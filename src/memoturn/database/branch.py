@@ -530,7 +530,7 @@ class Branch:
 
     def is_current(self) -> bool:
         """Whether nothing has changed since this process last looked."""
-        return self._head is not None and self._is_current()
+        return self._is_current()
 
 
 def _still_ours(manifest: Manifest, epoch: int) -> Manifest:

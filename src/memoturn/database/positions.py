@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from memoturn.base.clock import format_time
 from memoturn.base.errors import TxidNotRetainedError
-from memoturn.base.names import AtCheckpoint, AtTxid, Position
+from memoturn.base.names import AtCheckpoint, AtTime
 from memoturn.base.txids import EMPTY, TXID, UnixMs
 from memoturn.database.environment import Environment
 from memoturn.database.tail import Commit
@@ -37,14 +37,12 @@ class Event(NamedTuple):
 
 
 def resolve(
-    env: Environment, db_uuid: str, manifest: Manifest, tail: list[Commit], position: Position
+    env: Environment, db_uuid: str, manifest: Manifest, tail: list[Commit], position: AtCheckpoint | AtTime
 ) -> TXID:
-    """The txid of a position on the branch; `tail` holds its commits beyond the manifest's head.
+    """The txid of a checkpoint or a time on the branch; `tail` holds its commits beyond the manifest's head.
 
     Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
     """
-    if isinstance(position, AtTxid):
-        return position.txid
     if isinstance(position, AtCheckpoint):
         return checkpoint_txid(manifest, position.name)
     for commit in reversed(tail):

@@ -1,13 +1,18 @@
-"""What every write of a manifest keeps true, as predicates over (old, new) that the register and tests call."""
+"""What every write of a manifest keeps true, as predicates over (old, new) that the register and tests call.
+
+A write that only adds to the end, as nearly all do, is checked from there on: the cost of a check must not grow
+with the age of the branch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from memoturn.base.errors import InternalError
-from memoturn.manifest.model import CatalogEntry, Manifest
+from memoturn.base.txids import TXID
+from memoturn.manifest.model import CatalogEntry, Manifest, Stretch
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import began_by_rewind
 
 
 def check_manifest(old: Manifest | None, new: Manifest) -> None:
@@ -16,21 +21,23 @@ def check_manifest(old: Manifest | None, new: Manifest) -> None:
         if old.deleted_at is None and old.ttl_at is None:
             _broken("a living branch is never replaced", old, new)
         old = None
-    if old is None:
-        _check_whole(new)
-        return
-    if new.head_txid < old.head_txid:
-        _broken("the head never moves back", old, new)
-    if new.epoch < old.epoch:
-        _broken("the epoch never falls", old, new)
-    if new.floor_txid < old.floor_txid:
-        _broken("the floor never falls", old, new)
-    if new.parent != old.parent:
-        _broken("the parent never changes", old, new)
-    if new.timeline is not old.timeline or new.segments is not old.segments or new.head_txid != old.head_txid:
-        _check_whole(new)
-    if new.checkpoints is not old.checkpoints:
-        _check_pins(new)
+    if old is not None:
+        if new.head_txid < old.head_txid:
+            _broken("the head never moves back", old, new)
+        if new.epoch < old.epoch:
+            _broken("the epoch never falls", old, new)
+        if new.floor_txid < old.floor_txid:
+            _broken("the floor never falls", old, new)
+        if new.parent != old.parent:
+            _broken("the parent never changes", old, new)
+    if old is None or not (_extends(old.timeline, new.timeline) and _extends(old.segments, new.segments)):
+        _check_timeline(new.timeline, old, new)
+        _check_contiguous(new.segments, None if new.floor_txid else _before_first(new), 0, old, new)
+    else:
+        _check_timeline(new.timeline[max(len(old.timeline) - 1, 0) :], old, new)
+        _check_contiguous(new.segments[len(old.segments) :], old.head_txid, len(old.timeline), old, new)
+    if new.checkpoints and max(new.checkpoints.values()) > new.head_txid:
+        _broken("a checkpoint names a position that there is", old, new)
 
 
 def check_catalog(old: CatalogEntry | None, new: CatalogEntry) -> None:
@@ -39,49 +46,52 @@ def check_catalog(old: CatalogEntry | None, new: CatalogEntry) -> None:
         raise InternalError(f"a living database is never replaced: {old} -> {new}")
 
 
-def _check_whole(new: Manifest) -> None:
-    stretches = new.timeline
+def _extends(old: Sequence[object], new: Sequence[object]) -> bool:
+    return old is new or new[: len(old)] == old
+
+
+def _before_first(manifest: Manifest) -> TXID:
+    return TXID(manifest.timeline[0].from_txid - 1)
+
+
+def _check_timeline(stretches: Sequence[Stretch], old: Manifest | None, new: Manifest) -> None:
     for earlier, later in pairwise(stretches):
         # Only the first stretch may be empty: a branch can be rewound before its first commit.
-        earliest = earlier.from_txid if earlier is stretches[0] else earlier.from_txid + 1
-        if later.from_txid < earliest or later.at < earlier.at:
-            _broken("stretches begin one after another", None, new)
+        first_possible = earlier.from_txid if earlier is new.timeline[0] else earlier.from_txid + 1
+        if later.from_txid < first_possible or later.at < earlier.at:
+            _broken("stretches begin one after another", old, new)
         if later.base == "self" and later.base_txid >= later.from_txid:
-            _broken("a rewind goes back", None, new)
-    _check_contiguous(new)
-    _check_pins(new)
+            _broken("a rewind goes back", old, new)
 
 
-def _check_contiguous(new: Manifest) -> None:
-    """Packs in order, without overlap; a txid between two of them is a rewind, which has no commit."""
-    last = new.timeline[0].from_txid - 1
-    started = False
-    for text in new.segments:
-        segment = SegmentName.parse(text)
-        if segment.is_base:
+def _check_contiguous(
+    segments: Sequence[str], last: TXID | None, first_stretch: int, old: Manifest | None, new: Manifest
+) -> None:
+    """Every txid beyond `last` up to the head is in exactly one pack, or in a base, or is a rewind.
+
+    `last` is None where history was cut: then the first pack may begin anywhere.
+    """
+    names = [SegmentName.parse(text) for text in segments]
+    elsewhere = {name.max_txid for name in names if name.is_base}
+    elsewhere.update(stretch.from_txid for stretch in new.timeline[max(first_stretch, 1) :])
+    for name in names:
+        if name.is_base:
             continue
-        if segment.min_txid <= last and started:
-            _broken("packs do not overlap", None, new)
-        if started or new.floor_txid == 0:
-            _check_gap(new, last, segment.min_txid)
-        last, started = segment.max_txid, True
-    if last > new.head_txid:
-        _broken("the head is the last txid", None, new)
-    if started or new.floor_txid == 0:
-        _check_gap(new, last, new.head_txid + 1)
+        if last is not None:
+            if name.min_txid <= last:
+                _broken("packs follow each other without overlap", old, new)
+            _check_gap(last, name.min_txid, elsewhere, old, new)
+        last = name.max_txid
+    if last is not None:
+        if last > new.head_txid:
+            _broken("the head is the last txid", old, new)
+        _check_gap(last, new.head_txid + 1, elsewhere, old, new)
 
 
-def _check_gap(new: Manifest, last: int, following: int) -> None:
-    bases = {segment.max_txid for segment in map(SegmentName.parse, new.segments) if segment.is_base}
+def _check_gap(last: int, following: int, elsewhere: set[TXID], old: Manifest | None, new: Manifest) -> None:
     for txid in range(last + 1, following):
-        if not began_by_rewind(new, txid) and txid not in bases:  # type: ignore[arg-type]
-            _broken(f"txids of the segments are contiguous, but {txid} is missing", None, new)
-
-
-def _check_pins(new: Manifest) -> None:
-    for name, txid in new.checkpoints.items():
-        if not 0 <= txid <= new.head_txid:
-            _broken(f"pins are covered, but checkpoint {name!r} is not", None, new)
+        if txid not in elsewhere:
+            _broken(f"txids of the segments are contiguous, but {txid} is missing", old, new)
 
 
 def _broken(rule: str, old: Manifest | None, new: Manifest) -> None:

@@ -30,12 +30,6 @@ def stretch_at(manifest: Manifest, txid: TXID) -> Stretch:
     return Stretch(txid, "parent", txid, manifest.created_at)
 
 
-def began_by_rewind(manifest: Manifest, txid: TXID) -> bool:
-    """Whether `txid` is a rewind or reset rather than a commit."""
-    index = bisect_right(manifest.timeline, txid, key=_from_txid)
-    return index > 1 and manifest.timeline[index - 1].from_txid == txid
-
-
 def check_position(manifest: Manifest, txid: TXID) -> None:
     """Raise `TxidNotRetainedError` unless `txid` is a position of this branch that is still retained."""
     if txid > manifest.head_txid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memoturn.base.errors import CheckpointNotFoundError
-from memoturn.base.names import Address, AtCheckpoint, Position
+from memoturn.base.names import Address, AtCheckpoint, AtTime, AtTxid, Position
 from memoturn.base.txids import TXID
 from memoturn.database.branch import Branch
 from memoturn.database.positions import resolve
@@ -16,7 +16,9 @@ def txid_of(engine: Engine, branch: Branch, position: Position) -> TXID:
 
     Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
     """
-    tail = branch.unshipped()
+    if isinstance(position, AtTxid):
+        return position.txid
+    tail = branch.unshipped() if isinstance(position, AtTime) else []
     try:
         return resolve(engine.env, branch.db_uuid, branch.manifest(), tail, position)
     except CheckpointNotFoundError:
