@@ -14,21 +14,28 @@ _PAIRS: Final = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 class Ids:
     """A source of identifiers, seeded by the operating system unless a test passes its own generator."""
 
-    __slots__ = ("_bits",)
+    __slots__ = ("_bits", "_last")
 
     def __init__(self, rng: random.Random | None = None) -> None:
         source = rng or _process_rng
         self._bits: Callable[[int], int] = source.getrandbits
+        self._last = (-1, "")
 
     def ulid(self, now_ms: int) -> str:
         """A ULID: 48 bits of time and 80 random bits in Crockford's base 32, 26 characters."""
-        n = (now_ms << 80) | self._bits(80)
         p = _PAIRS
+        ms, prefix = self._last
+        if ms != now_ms:
+            t = now_ms
+            prefix = (
+                p[t >> 40 & 1023] + p[t >> 30 & 1023] + p[t >> 20 & 1023] + p[t >> 10 & 1023] + p[t & 1023]
+            )
+            self._last = (now_ms, prefix)
+        n = self._bits(80)
         return (
-            p[n >> 120 & 1023] + p[n >> 110 & 1023] + p[n >> 100 & 1023] + p[n >> 90 & 1023]
-            + p[n >> 80 & 1023] + p[n >> 70 & 1023] + p[n >> 60 & 1023] + p[n >> 50 & 1023]
-            + p[n >> 40 & 1023] + p[n >> 30 & 1023] + p[n >> 20 & 1023] + p[n >> 10 & 1023]
-            + p[n & 1023]
+            prefix
+            + p[n >> 70] + p[n >> 60 & 1023] + p[n >> 50 & 1023] + p[n >> 40 & 1023]
+            + p[n >> 30 & 1023] + p[n >> 20 & 1023] + p[n >> 10 & 1023] + p[n & 1023]
         )  # fmt: skip
 
     def token(self) -> str:

@@ -71,6 +71,8 @@ def _check_contiguous(
 
     `last` is None where history was cut: then the first pack may begin anywhere.
     """
+    if not segments and last == new.head_txid:
+        return
     names = [SegmentName.parse(text) for text in segments]
     elsewhere = {name.max_txid for name in names if name.is_base}
     elsewhere.update(stretch.from_txid for stretch in new.timeline[max(first_stretch, 1) :])

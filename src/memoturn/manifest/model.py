@@ -53,7 +53,7 @@ class Stretch(Struct, frozen=True, gc=False):
     at: UnixMs
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class Manifest(Struct, frozen=True, kw_only=True, gc=False):
     """One branch: which segments make it up, and which position each of its stretches starts from."""
 
     format: int = FORMAT
