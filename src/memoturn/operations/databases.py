@@ -29,14 +29,13 @@ def create(
     ids = engine.ids
     ttl_at = rules.ttl_at(ttl, now)
     db_uuid = f"d_{ids.ulid(now)}"
-    return create_as(engine, name, db_uuid, first or rules.root(MAIN, f"b_{ids.ulid(now)}", now), ttl_at)
+    return create_as(engine, name, db_uuid, rules.root(MAIN, f"b_{ids.ulid(now)}", now), now, ttl_at)
 
 
 def create_as(
-    engine: Engine, name: str, db_uuid: str, first: Manifest, ttl_at: UnixMs | None = None
+    engine: Engine, name: str, db_uuid: str, first: Manifest, now: UnixMs, ttl_at: UnixMs | None = None
 ) -> DatabaseInfo:
     """Create a database whose uuid and first branch have been prepared."""
-    now = engine.clock.now_ms()
     entry = CatalogEntry(db_uuid=db_uuid, default_branch=first.branch_id, created_at=now, ttl_at=ttl_at)
     # The manifest comes first: a name in the catalog never stands for a database that is not there.
     engine.manifests.create(keys.manifest_key(db_uuid, first.branch_id), first)

@@ -63,7 +63,7 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
             engine.bucket.put(key, iter(writer))
             engine.bucket.put(keys.base_index_key(key), writer.index_object)
             first = rules.imported(first, base)
-        databases.create_as(engine, name, db_uuid, first)
+        databases.create_as(engine, name, db_uuid, first, now)
         return ImportResult(name, first.head_txid, source.page_count, source.page_count * PAGE_SIZE)
 
 
