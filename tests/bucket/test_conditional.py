@@ -66,7 +66,9 @@ def check(schedule: Schedule, make: MakeWriter = careful) -> str:
         return landed(current, OURS)
 
     try:
-        version = writer.create("key", body, ours) if start is None else writer.replace("key", body, start, ours)
+        version = (
+            writer.create("key", body, ours) if start is None else writer.replace("key", body, start, ours)
+        )
     except UndecidedWriteError:
         told = "undecided"
     except (AlreadyExistsError, StaleVersionError):

@@ -46,6 +46,13 @@ ObstoreErrors: Final = (BaseError, FileNotFoundError, ValueError, OSError)
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
+_MACHINE_IDENTITY: Final = (
+    "/latest/api/token",
+    "/latest/meta-data/",
+    "/computeMetadata/",
+    "/metadata/identity/",
+)
+
 Handle = S3Store | GCSStore | AzureStore
 
 
@@ -154,7 +161,7 @@ def translate(error: Exception, kind: Kind, url: str) -> MemoturnError:
             f"{url} has an endpoint without TLS that is not on this machine; use https, or pass the option "
             f"allow_http=true: {line}"
         )
-    if "169.254.169.254" in line or "metadata.google.internal" in line:
+    if any(path in line for path in _MACHINE_IDENTITY):
         # Where obstore goes for credentials once it has found none anywhere else.
         return UnconfiguredError(f"{url}: no credentials were found; set {kind.to_set}")
     return UnavailableError(f"{url} did not answer as it should; try again, or check {kind.to_set}: {line}")

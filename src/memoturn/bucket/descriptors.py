@@ -24,7 +24,7 @@ class OpenFile:
     def __init__(self, path: str) -> None:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.recently_used = True
+        self.recently_used = False
 
     def __del__(self) -> None:
         if self.fd >= 0:

@@ -15,6 +15,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+from urllib.parse import quote
 
 from memoturn.base.clock import Clock
 from memoturn.base.errors import AlreadyExistsError
@@ -57,7 +58,7 @@ class FileBucket(Bucket):
     ) -> None:
         """Open the store at `root`, creating the directory; clean what crashed writes left behind."""
         self._root = os.path.abspath(root)
-        self.url = f"file://{self._root}"
+        self.url = f"file://{quote(self._root)}"
         temporary = os.path.join(self._root, RESERVED, "tmp")
         locks = os.path.join(self._root, RESERVED, "locks")
         with reporting(self._root, "opened"):
