@@ -54,6 +54,15 @@ class Neighbours(Protocol):
     def records_of(self, node_id: str, branch: str) -> list[LogRecord]:
         """What the log of another node on this machine holds of a branch, as far as it is durable."""
 
+    def branches_of(self, node_id: str) -> set[str]:
+        """The branches that have records in the log of a node: `db_uuid/branch_id/incarnation`."""
+
+    def dead(self) -> list[str]:
+        """The nodes that have left something here and do not run any more."""
+
+    def bury(self, node_id: str) -> None:
+        """Remove what a dead node has left; its log must have been shipped."""
+
 
 class NoNeighbours:
     """For a bucket in memory: no other process can reach it."""
@@ -69,6 +78,15 @@ class NoNeighbours:
 
     def records_of(self, node_id: str, branch: str) -> list[LogRecord]:
         return []
+
+    def branches_of(self, node_id: str) -> set[str]:
+        return set()
+
+    def dead(self) -> list[str]:
+        return []
+
+    def bury(self, node_id: str) -> None:
+        return None
 
 
 class Machine:

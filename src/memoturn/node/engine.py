@@ -7,8 +7,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 import apsw
@@ -42,6 +43,33 @@ _log: Final = logging.getLogger("memoturn")
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
+class BackgroundShipper(Protocol):
+    """Ships branches behind the back of those who write them."""
+
+    def notice(self, branch: Shippable) -> None:
+        """The branch has committed."""
+
+    def close(self) -> None:
+        """Ship nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an engine stands on: the store, and of this machine its neighbours, its disk and a shipper.
+
+    An engine finds its own; whoever passes others owns them, such as a simulation.
+    """
+
+    node_id: str
+    bucket: Bucket
+    watch: Watch
+    neighbours: Neighbours
+    shipper: BackgroundShipper
+    log: CommitLog | None = None
+    disk: DiskTier | None = None
+    set_aside: Path | None = None
+
+
 class Engine:
     """Everything below the operations, for one store. Threads may share it.
 
@@ -59,6 +87,7 @@ class Engine:
         clock: Clock | None = None,
         ids: Ids | None = None,
         options: Mapping[str, str] | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.url = url
         self.settings = settings = settings or Settings()
@@ -68,48 +97,55 @@ class Engine:
         self._opening = threading.Lock()
         self._closed: str | None = None
 
-        home = _home_of(url, settings)
-        self.bucket: Bucket = open_bucket(_bucket_url(url, home), clock=clock, ids=ids, options=options)
-        name = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
         self._machine: Machine | None = None
         self._shared: SharedWatch | None = None
-        log: CommitLog | None = None
-        neighbours: Neighbours = NoNeighbours()
-        watch: Watch = AloneWatch()
-        disk: DiskTier | None = None
-        if home is not None:
-            node = home / "node"
-            self._machine = neighbours = Machine(node, name, self._hand_over)
-            log = CommitLog(DiskDirectory(self._machine.home), self._machine.publish)
-            if self.bucket.is_local:
-                self._shared = watch = SharedWatch(node / "changes", ids)
-            else:
-                watch = AgeWatch(clock, settings.cache.manifest_max_age)
-                if settings.cache.disk_cache_bytes:
-                    disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
-        self.shipper = Shipper(
-            clock, settings.commit.ship_interval_ms / 1000, settings.commit.ship_bytes, self._on_ship_failure
-        )
-        self.catalog = Register(CatalogEntry, check_catalog, self.bucket, watch, ids)
-        self.manifests = Register(Manifest, check_manifest, self.bucket, watch, ids)
+        around = surroundings or self._surroundings(url, options)
+        self.bucket: Bucket = around.bucket
+        self.shipper = around.shipper
+        self.catalog = Register(CatalogEntry, check_catalog, self.bucket, around.watch, ids)
+        self.manifests = Register(Manifest, check_manifest, self.bucket, around.watch, ids)
         self.env = Environment(
             bucket=self.bucket,
             manifests=self.manifests,
-            store=SegmentStore(self.bucket, settings.cache, disk),
-            log=log,
-            neighbours=neighbours,
-            watch=watch,
-            owner=Owner(name, settings.advertise),
+            store=SegmentStore(self.bucket, settings.cache, around.disk),
+            log=around.log,
+            neighbours=around.neighbours,
+            watch=around.watch,
+            owner=Owner(around.node_id, settings.advertise),
             clock=clock,
             ids=ids,
             settings=settings.commit,
-            set_aside=None if home is None else home / "set-aside",
+            set_aside=around.set_aside,
             prepare=prepare,
             on_unshipped=self.shipper.notice,
         )
         _engines.add(self)
-        if self._machine is not None:
-            self._finish_for_the_dead(self._machine)
+        self._finish_for_the_dead(around.neighbours)
+
+    def _surroundings(self, url: str, options: Mapping[str, str] | None) -> Surroundings:
+        """What the store and this machine really are."""
+        settings, clock, ids = self.settings, self.clock, self.ids
+        home = _home_of(url, settings)
+        bucket = open_bucket(_bucket_url(url, home), clock=clock, ids=ids, options=options)
+        node_id = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
+        commit = settings.commit
+        shipper = Shipper(clock, commit.ship_interval_ms / 1000, commit.ship_bytes, _on_ship_failure)
+        if home is None:
+            return Surroundings(node_id, bucket, AloneWatch(), NoNeighbours(), shipper)
+        node = home / "node"
+        self._machine = machine = Machine(node, node_id, self._hand_over)
+        watch: Watch
+        disk: DiskTier | None = None
+        if bucket.is_local:
+            self._shared = watch = SharedWatch(node / "changes", ids)
+        else:
+            watch = AgeWatch(clock, settings.cache.manifest_max_age)
+            if settings.cache.disk_cache_bytes:
+                disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
+        log = CommitLog(DiskDirectory(machine.home), machine.publish)
+        return Surroundings(
+            node_id, bucket, watch, machine, shipper, log=log, disk=disk, set_aside=home / "set-aside"
+        )
 
     # Finding things.
 
@@ -191,11 +227,11 @@ class Engine:
             if branch.incarnation == incarnation:
                 branch.hand_over()
 
-    def _finish_for_the_dead(self, machine: Machine) -> None:
+    def _finish_for_the_dead(self, neighbours: Neighbours) -> None:
         """Ship what processes that died had acknowledged; what cannot be shipped now stays for the next time."""
-        for node_id in machine.dead():
+        for node_id in neighbours.dead():
             try:
-                for ref in machine.branches_of(node_id):
+                for ref in sorted(neighbours.branches_of(node_id)):
                     db_uuid, branch_id, incarnation = ref.split("/")
                     try:
                         held = self.manifests.read(keys.manifest_key(db_uuid, branch_id))
@@ -204,12 +240,9 @@ class Engine:
                         continue  # Nobody can reach that branch any more.
                     if held.record.incarnation == incarnation:
                         self._open(branch_id, db_uuid, branch_id).settle_head()
-                machine.bury(node_id)
+                neighbours.bury(node_id)
             except MemoturnError as error:
                 _log.warning("the commit log of %s is kept, it could not be shipped: %s", node_id, error)
-
-    def _on_ship_failure(self, branch: Shippable, error: MemoturnError) -> None:
-        _log.warning("%s bytes of commits wait to be shipped: %s", branch.backlog, error)
 
     # The end.
 
@@ -243,6 +276,10 @@ class Engine:
         self._closed = "this Memoturn was opened before a fork; open a new one in the child process"
         if self._machine is not None:
             self._machine.abandon_after_fork()
+
+
+def _on_ship_failure(branch: Shippable, error: MemoturnError) -> None:
+    _log.warning("%s bytes of commits wait to be shipped: %s", branch.backlog, error)
 
 
 def _abandon_after_fork() -> None:
