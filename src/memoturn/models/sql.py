@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -15,20 +15,27 @@ from memoturn.models.guard import guard_of
 
 Params = Sequence[Value] | Mapping[str, Value]
 
+
+class Statement(NamedTuple):
+    """What is known of a text: whether it writes nothing, and whether it can give rows."""
+
+    readonly: bool
+    has_columns: bool
+
+
 _NULLS: Final[Any] = apsw._null_bindings  # type: ignore[attr-defined]
 """Binds NULL to every parameter: for statements that are prepared and not run."""
 
 _NOTHING_MORE: Final = re.compile(r"(?:\s|;|--[^\n]*|/\*.*?\*/)*", re.DOTALL).fullmatch
-_is_readonly: Final[GenerationalCache[str, bool]] = GenerationalCache(4096)
+_statements: Final[GenerationalCache[str, Statement]] = GenerationalCache(4096)
 
 
-def reads_only(sql: str) -> bool | None:
-    """Whether the statement is known to write nothing; None if its text has not been seen yet."""
-    return _is_readonly.get(sql)
+known: Final = _statements.get
+"""What is known of a text that was learned before, or None."""
 
 
-def learn(connection: apsw.Connection, sql: str) -> bool:
-    """Prepare the statement under the strict rules, without running it; returns whether it writes nothing.
+def learn(connection: apsw.Connection, sql: str) -> Statement:
+    """Prepare the statement under the strict rules, without running it.
 
     Raises `InvalidRequestError` for anything that is not exactly one statement, or not allowed, and `SqlError`
     if SQLite does not understand it.
@@ -36,10 +43,10 @@ def learn(connection: apsw.Connection, sql: str) -> bool:
     if not isinstance(sql, str):
         raise InvalidRequestError(f"SQL is text, not {type(sql).__name__}")
     guard = guard_of(connection)
-    seen: list[tuple[str, bool]] = []
+    seen: list[tuple[str, Statement]] = []
 
     def look(cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
-        seen.append((statement, cursor.is_readonly))
+        seen.append((statement, Statement(cursor.is_readonly, bool(cursor.get_description()))))
         return False
 
     cursor = connection.cursor()
@@ -55,18 +62,23 @@ def learn(connection: apsw.Connection, sql: str) -> bool:
         guard.strict = False
     if not seen or _NOTHING_MORE(seen[0][0]):
         raise InvalidRequestError("there is no SQL statement in the text")
-    statement, readonly = seen[0]
-    if not _NOTHING_MORE(sql[len(statement) :]):
+    text, statement = seen[0]
+    if not _NOTHING_MORE(sql[len(text) :]):
         raise InvalidRequestError("give one statement a call; batch() runs several as one transaction")
-    readonly = readonly and not guard.writes
-    _is_readonly.put(sql, readonly)
-    return readonly
+    if guard.writes:
+        statement = statement._replace(readonly=False)
+    _statements.put(sql, statement)
+    return statement
 
 
-def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int) -> Rows:
+def run(
+    connection: apsw.Connection, sql: str, params: Params | None, statement: Statement, txid: int = 0
+) -> Rows:
     """Run one statement that has been learned, to its end. Raises `SqlError`."""
     try:
         cursor = connection.execute(sql, params)
+        if not statement.has_columns:
+            return Rows((), (), txid)
         try:
             columns = tuple([column[0] for column in cursor.get_description()])
         except apsw.ExecutionCompleteError:

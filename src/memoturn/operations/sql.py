@@ -9,8 +9,9 @@ import apsw
 from memoturn.base.errors import InvalidRequestError, MemoturnError
 from memoturn.base.names import Address
 from memoturn.base.results import BatchResult, Rows
+from memoturn.database.branch import Branch
 from memoturn.models import sql as model
-from memoturn.models.sql import Params
+from memoturn.models.sql import Params, Statement
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import view_of
 
@@ -20,19 +21,21 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
 
     Raises `InvalidRequestError`, `SqlError`, and what opening or writing the branch raises.
     """
+    statement = model.known(text)
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
+        if statement is not None and not statement.readonly:
+            return _write(branch, text, params, statement)
         view = branch.head()
     else:
         branch, view = view_of(engine, address)
     readers = branch.readers
     reader = readers.take(view)
     try:
-        readonly = model.reads_only(text)
-        if readonly is None:
-            readonly = model.learn(reader.connection, text)
-        if readonly or address.position is not None:
-            rows = model.run(reader.connection, text, params, view.txid)
+        if statement is None:
+            statement = model.learn(reader.connection, text)
+        if statement.readonly or address.position is not None:
+            rows = model.run(reader.connection, text, params, statement, view.txid)
             readers.give_back(reader)
             return rows
     except InvalidRequestError:
@@ -42,7 +45,11 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
         reader.close()
         raise
     readers.give_back(reader)
-    rows, txid = branch.write(lambda connection: model.run(connection, text, params, 0))
+    return _write(branch, text, params, statement)
+
+
+def _write(branch: Branch, text: str, params: Params | None, statement: Statement) -> Rows:
+    rows, txid = branch.write(lambda connection: model.run(connection, text, params, statement))
     rows.txid = txid
     return rows
 
@@ -59,13 +66,13 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
         branch, view = view_of(engine, address)
     with branch.readers.on(view) as connection:
         # Every statement is learned, and refused if need be, before the first one runs.
-        readonly = [_reads_only(connection, text) for text, _ in statements]
-        if all(readonly) or address.position is not None:
-            return BatchResult(_run_all(connection, statements, view.txid), view.txid)
+        learned = [(text, params, _learned(connection, text)) for text, params in statements]
+        if all(statement.readonly for _, _, statement in learned) or address.position is not None:
+            return BatchResult(_run_all(connection, learned, view.txid), view.txid)
 
     def work(connection: apsw.Connection) -> list[Rows]:
         connection.execute("BEGIN IMMEDIATE")
-        results = _run_all(connection, statements, 0)
+        results = _run_all(connection, learned)
         connection.execute("COMMIT")
         return results
 
@@ -76,18 +83,17 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
 
 
 def _run_all(
-    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None]], txid: int
+    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None, Statement]], txid: int = 0
 ) -> list[Rows]:
     results = []
-    for number, (text, params) in enumerate(statements, 1):
+    for number, (text, params, statement) in enumerate(statements, 1):
         try:
-            results.append(model.run(connection, text, params, txid))
+            results.append(model.run(connection, text, params, statement, txid))
         except MemoturnError as error:
             error.args = (f"statement {number} of {len(statements)}: {error}; nothing of the batch was kept",)
             raise
     return results
 
 
-def _reads_only(connection: apsw.Connection, text: str) -> bool:
-    known = model.reads_only(text)
-    return model.learn(connection, text) if known is None else known
+def _learned(connection: apsw.Connection, text: str) -> Statement:
+    return model.known(text) or model.learn(connection, text)

@@ -1,0 +1,71 @@
+"""`python -m bench [name …]`: print the table, and write it where the README quotes it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+
+from bench import branches, commits, reads
+from bench.measure import Figure
+from bench.samples import sqlite_file
+
+_README = Path(__file__).parent.parent / "README.md"
+_BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def main(names: list[str]) -> None:
+    """Measure everything, or the groups that are named: branches, reads, commits."""
+    with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
+        scratch = Path(directory)
+        lines = []
+        for figure in _figures(scratch, names or ["branches", "reads", "commits"]):
+            lines.append(_line(figure))
+            print(lines[-1], flush=True)
+    if not names:
+        _write(lines)
+
+
+def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
+    groups = set(names)
+    if groups & {"branches", "reads"}:
+        big = sqlite_file(scratch / "big.sqlite", 1024)
+        small = sqlite_file(scratch / "small.sqlite", 1)
+    if "branches" in groups:
+        yield from branches.figures(big, small, scratch)
+    if "reads" in groups:
+        yield from reads.figures(big, small, scratch)
+    if "commits" in groups:
+        yield from commits.figures(scratch)
+
+
+def _line(figure: Figure) -> str:
+    mark = {True: "yes", False: "**no**", None: ""}[figure.reached]
+    return f"| {figure.name} | {figure.goal} | {figure.measured} | {figure.peer} | {mark} |"
+
+
+def _write(lines: list[str]) -> None:
+    text = _README.read_text()
+    if _BEGIN not in text:
+        return
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    table = "\n".join(
+        [
+            f"`make bench` on {datetime.now(UTC):%Y-%m-%d}, {machine}, SQLite {apsw.sqlite_lib_version()}:",
+            "",
+            "| figure | must reach | measured | peer | reached |",
+            "| --- | --- | --- | --- | --- |",
+            *lines,
+        ]
+    )
+    head, _, rest = text.partition(_BEGIN)
+    _README.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{rest.partition(_END)[2]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
