@@ -297,14 +297,20 @@ class Branch:
         return self._tail.bytes
 
     def ship(self, through: TXID | None = None) -> None:
-        """Return when all commits, or those up to `through`, are in the bucket and linked by the manifest.
+        """Return when the commits visible now, or those up to `through`, are in the bucket and linked.
 
         Raises `UnavailableError` if the store cannot take them now, `FencedError` if it is too late.
         """
         with self._shipping:
-            while self._tail.commits and self._owned:
-                if through is not None and self._held.record.head_txid >= through:
+            if through is None:
+                if not self._owned or not self._tail.commits:
                     return
+                through = self._tail.commits[-1].txid
+            while self._held.record.head_txid < through:
+                if not self._owned:
+                    raise self._fenced or FencedError(
+                        f"txid {through} of branch {self.branch_id!r} was not shipped before it was taken over"
+                    )
                 try:
                     self._ship(list(self._tail.commits))
                 except FencedError:
@@ -312,10 +318,6 @@ class Branch:
                 except ConflictError:
                     # An earlier try, given up as undecided, has landed after all: go on behind it.
                     self._adopt(self._env.manifests.read(self.key), self._seen)
-            if through is not None and self._held.record.head_txid < through:
-                raise self._fenced or FencedError(
-                    f"txid {through} of branch {self.branch_id!r} was not shipped before another node took over"
-                )
 
     def _ship(self, commits: list[Commit]) -> None:
         epoch = self._epoch

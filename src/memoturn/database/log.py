@@ -3,6 +3,8 @@
 Group commit by leader and followers
     The first commit to arrive writes and syncs for all that are queued by then; those that arrive meanwhile form
     the next group, and the first of them is woken to lead it. A lone writer hands nothing to another thread.
+    Where a sync is slow, a leader first waits, half a sync at most, until as many have come as were there last
+    time: without that, those whom the last group woke would always come a moment too late.
     Rejected: a thread of its own for syncing, which costs every lone commit two switches.
 
 Cutting
@@ -24,6 +26,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from memoturn.base.clock import Clock
 from memoturn.base.errors import UnavailableError
 from memoturn.base.txids import TXID
 from memoturn.database.logfile import LogDirectory, LogFile
@@ -31,6 +34,8 @@ from memoturn.database.record import START, file_header, pack_record
 
 FIRST_FILE_BYTES: Final = 1 << 20
 FILE_BYTES: Final = 16 << 20
+_SLOW_SYNC: Final = 0.0005
+"""Seconds of a sync from which on it pays to wait for more commits."""
 
 
 class LogFailedError(UnavailableError):
@@ -89,14 +94,21 @@ class CommitLog:
     """Appends commits durably. `on_synced(file name, end)` tells how far a live reader of the files may read."""
 
     def __init__(
-        self, directory: LogDirectory, on_synced: Callable[[str, int], None] = lambda _name, _end: None
+        self,
+        directory: LogDirectory,
+        clock: Clock,
+        on_synced: Callable[[str, int], None] = lambda _name, _end: None,
     ) -> None:
         self._directory = directory
+        self._clock = clock
         self._on_synced = on_synced
         self._lock = threading.Lock()
         self._io = threading.Lock()
         self._group = _Group()
         self._leading = False
+        self._committers = 0
+        self._gathering: threading.Lock | None = None
+        self._sync_seconds = 0.0
         self._active: _File | None = None
         self._retired: list[_File] = []
         self._created = 0
@@ -105,24 +117,26 @@ class CommitLog:
 
     def commit(self, branch: bytes, epoch: int, txid: TXID, ltx: bytes) -> None:
         """Return when the commit is durable. Raises `LogFailedError` if it is not."""
-        lock = self._lock
-        lock.acquire()
-        group = self._group
-        group.commits.append((branch, epoch, txid, ltx))
-        if self._leading:
-            waiter = _Waiter()
-            group.waiters.append(waiter)
-            lock.release()
+        waiter = None
+        with self._lock:
+            group = self._group
+            group.commits.append((branch, epoch, txid, ltx))
+            if self._leading:
+                waiter = _Waiter()
+                group.waiters.append(waiter)
+                if self._gathering is not None and len(group.commits) >= self._committers:
+                    self._gathering.release()
+                    self._gathering = None
+            else:
+                self._leading = True
+        if waiter is not None:
             waiter.wait()
             if not waiter.leads:
                 if group.error is not None:
                     raise LogFailedError(str(group.error)) from group.error
                 return
-            lock.acquire()
-        self._leading = True
-        self._group = _Group()
-        lock.release()
         try:
+            self._gather(group)
             self._write(group)
         except BaseException as error:
             group.error = error
@@ -132,9 +146,27 @@ class CommitLog:
                 raise LogFailedError(f"the commit log cannot be written: {group.error}") from group.error
             raise group.error
 
+    def _gather(self, group: _Group) -> None:
+        """Close the group; before that, where a sync is slow, wait a little for those who committed last time."""
+        gathering = None
+        with self._lock:
+            if self._sync_seconds >= _SLOW_SYNC and len(group.commits) < self._committers:
+                gathering = self._gathering = threading.Lock()
+                gathering.acquire()
+            else:
+                self._group = _Group()
+        if gathering is not None:
+            gathering.acquire(timeout=self._sync_seconds / 2)
+            with self._lock:
+                self._gathering = None
+                self._group = _Group()
+
     def _pass_on(self, group: _Group) -> None:
         """Wake the leader of the next group first, so that the disk is busy again, then the group's own."""
         with self._lock:
+            if self._group is group:
+                self._group = _Group()
+            self._committers = len(group.commits) + len(self._group.commits)
             following = self._group.waiters
             if following:
                 leader = following.pop(0)
@@ -156,7 +188,9 @@ class CommitLog:
                 records = [pack_record(*commit, file.generation, file.end) for commit in group.commits]
             try:
                 file.file.write(records[0] if len(records) == 1 else b"".join(records), file.end)
+                began = self._clock.monotonic()
                 file.file.sync()
+                self._sync_seconds = self._clock.monotonic() - began
             except BaseException:
                 self._abandon(file)
                 raise
