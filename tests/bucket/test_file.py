@@ -337,29 +337,54 @@ def test_a_full_disk_is_named_with_what_helps(tmp_path: Path) -> None:
         open_at(tmp_path, FailingDisk(1, errno.ENOSPC)).put("x", b"x")
 
 
-def test_a_new_directory_is_synced_up_to_the_root_before_a_write_counts(tmp_path: Path) -> None:
-    class Listening(Disk):
-        def sync_directory(self, path: str) -> int:
-            synced.append(os.path.relpath(path, tmp_path))
-            return super().sync_directory(path)
+class ListeningDisk(Disk):
+    """Notes what is done in which order, and gives out inode numbers of the test's choosing."""
 
-    synced: list[str] = []
-    bucket = open_at(tmp_path, Listening())
-    bucket.put("a/b/c", b"1")
-    assert synced == ["a/b", "a", "."]
-    synced.clear()
-    bucket.put("a/b/d", b"1")
-    assert synced == ["a/b"]
-    synced.clear()
-    for key in ("a/b/c", "a/b/d"):
-        open_at(tmp_path).delete(key)
-    assert not (tmp_path / "a").exists()
-    (tmp_path / "a").mkdir()
-    # The directory is another one now, whatever its name.
-    (tmp_path / "in the way").mkdir()
-    (tmp_path / "a" / "b").mkdir()
-    bucket.put("a/b/c", b"1")
-    assert synced[0] == "a/b"
+    def __init__(self, root: Path) -> None:
+        self.root, self.done, self.inode = root, list[str](), 1
+
+    def sync(self, fd: int) -> None:
+        super().sync(fd)
+        self.done.append("sync")
+
+    def rename(self, source: str, target: str) -> None:
+        super().rename(source, target)
+        self.done.append("rename")
+
+    def sync_directory(self, path: str) -> int:
+        super().sync_directory(path)
+        self.done[-1] = f"sync {os.path.relpath(path, self.root)}"
+        return self.inode
+
+
+@pytest.mark.parametrize("what", WRITTEN)
+def test_a_write_counts_once_its_bytes_and_then_its_name_are_on_the_medium(tmp_path: Path, what: str) -> None:
+    disk = ListeningDisk(prepared(tmp_path))
+    bucket = open_at(tmp_path, disk)
+    write(bucket, what)
+    directory = os.path.dirname(WRITTEN[what][0])
+    assert disk.done[:3] == ["sync", "rename", f"sync {directory}"]
+
+
+def test_a_delete_counts_once_it_is_on_the_medium(tmp_path: Path) -> None:
+    disk = ListeningDisk(prepared(tmp_path))
+    open_at(tmp_path, disk).delete("x/manifest")
+    assert disk.done == ["sync x"]
+
+
+def test_the_way_to_a_directory_is_synced_once_and_again_when_it_is_another_directory(tmp_path: Path) -> None:
+    disk = ListeningDisk(tmp_path)
+    bucket = open_at(tmp_path, disk)
+
+    def synced_by_a_put() -> list[str]:
+        disk.done.clear()
+        bucket.put("a/b/c", b"1")
+        return disk.done[2:]
+
+    assert synced_by_a_put() == ["sync a/b", "sync a", "sync ."]
+    assert synced_by_a_put() == ["sync a/b"]
+    disk.inode = 2
+    assert synced_by_a_put() == ["sync a/b", "sync a", "sync ."]
 
 
 def test_a_store_whose_place_cannot_be_made_is_unavailable(tmp_path: Path) -> None:

@@ -161,6 +161,18 @@ def test_an_endpoint_from_the_variables_of_the_provider_is_used(
     assert bucket.get("a")[0] == b"one"
 
 
+def test_options_may_be_spelled_like_the_variables(service: Callable[[str], Service]) -> None:
+    store = service("moto")
+    options = {
+        "AWS_ENDPOINT_URL": store.endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing-secret",
+    }
+    bucket = open_bucket(f"{store.url}/{IDS.token()}", clock=CLOCK, ids=IDS, options=options)
+    bucket.put("a", b"one")
+    assert bucket.get("a")[0] == b"one"
+
+
 @pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
 def test_an_unknown_option_is_named(scheme: str) -> None:
     options = {"account_name": "x"} if scheme == "az" else {}

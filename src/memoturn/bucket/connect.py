@@ -46,6 +46,7 @@ ObstoreErrors: Final = (BaseError, FileNotFoundError, ValueError, OSError)
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
+_CREDENTIALS: Final = ("access_key_id", "secret_access_key", "skip_signature")
 _MACHINE_IDENTITY: Final = (
     "/latest/api/token",
     "/latest/meta-data/",
@@ -64,8 +65,6 @@ class Kind:
     store: Callable[..., Handle]
     to_set: str
     """What an operator sets to be let in."""
-    stand_in: Mapping[str, str] | None
-    """Credentials good enough to spell a URL offline; `None` where the provider wants real ones for that."""
     versions_are_generations: bool = False
     """The store compares generation numbers, not ETags."""
     has_tails: bool = True
@@ -80,20 +79,17 @@ KINDS: Final = {
             S3Store,
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_REGION, and AWS_ENDPOINT_URL for a store that is "
             "not Amazon's",
-            {"access_key_id": "x", "secret_access_key": "x"},
         ),
         Kind(
             "gs",
             GCSStore,
             "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
-            None,
             versions_are_generations=True,
         ),
         Kind(
             "az",
             AzureStore,
             "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or another credential",
-            {"account_key": "eA=="},
             has_tails=False,
         ),
     )
@@ -168,11 +164,13 @@ def translate(error: Exception, kind: Kind, url: str) -> MemoturnError:
 
 
 def _endpoint(kind: Kind, bucket: str, config: Mapping[str, str]) -> str:
-    """The URL that requests will go to, as far as it can be known offline, variables included."""
-    if kind.stand_in is None:
-        return next((value for name, value in config.items() if name.lower().endswith("base_url")), "")
-    store = kind.store(bucket, config={**config, **kind.stand_in})
-    return obstore.sign(store, "GET", "x", timedelta(seconds=1))
+    """The URL that requests will go to, as far as it can be known without one."""
+    if kind.scheme != "s3":
+        return next((v for name, v in config.items() if name.lower().endswith(("endpoint", "base_url"))), "")
+    # Signing happens offline and spells the URL, with what obstore found in its variables. Any keys will do.
+    place = {name: value for name, value in config.items() if not name.lower().endswith(_CREDENTIALS)}
+    place |= {"access_key_id": "x", "secret_access_key": "x", "skip_signature": "false"}
+    return obstore.sign(kind.store(bucket, config=place), "GET", "x", timedelta(seconds=1))
 
 
 def _is_loopback(endpoint: str) -> bool:
