@@ -1,9 +1,12 @@
 """Processes that share a data directory: who is alive, who may write which branch, and how to ask for it.
 
-    nodes/{node_id}/alive     locked for as long as the process lives; then two numbers, see `publish`
+    nodes/{node_id}/alive     locked for as long as the process lives; published.py tells what is in it
     nodes/{node_id}/bell      a pipe: a line with an incarnation asks for that branch
     nodes/{node_id}/*.log     the process's commit log
     locks/{incarnation}       locked by the process that may write the branch; names it
+
+A node appears under its name only when its `alive` is locked, and vanishes whole; while it is being made or removed
+its name begins with a dot. So whoever finds one that is not locked knows that its process has died.
 
 The operating system frees the locks of a process that dies, whatever the way. A lock file is removed by its
 holder while it holds it, so whoever has locked a file looks again whether it is still the one under that name.
@@ -11,6 +14,7 @@ holder while it holds it, so whoever has locked a file looks again whether it is
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -21,11 +25,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from memoturn.base.errors import CorruptError
 from memoturn.database.follow import LogFollower
 from memoturn.database.logfile import DiskDirectory
+from memoturn.database.published import PAGE_BYTES, Published, Synced, newest, read_state
 from memoturn.database.record import LogRecord
 
-_ALIVE_BYTES: Final = 4096
+_FORGOTTEN_AFTER_S: Final = 24 * 3600
+"""Age at which a node that was never finished, or never wholly removed, is nobody's work any more."""
 
 
 class Holder(NamedTuple):
@@ -100,19 +107,23 @@ class Machine:
         self._locks = root / "locks"
         self._locks.mkdir(parents=True, exist_ok=True)
         self.home = self._nodes / node_id
-        self.home.mkdir(parents=True, exist_ok=True)
+        unfinished = self._nodes / f".{node_id}"
+        unfinished.mkdir(parents=True)
         self._held: dict[str, int] = {}
         self._mutex = threading.Lock()
         self._followed: dict[str, LogFollower] = {}
         self._following = threading.Lock()
         self._name = f"{node_id}\n{os.getpid()}\n{_program()}\n".encode()
-        self._alive = self._open_alive(self.home / "alive")
+        self._alive = os.open(unfinished / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._map = mmap.mmap(self._alive, _ALIVE_BYTES)
-        self._published = memoryview(self._map).cast("Q")
+        os.ftruncate(self._alive, PAGE_BYTES)
+        self._map = mmap.mmap(self._alive, PAGE_BYTES)
+        self._published = Published(memoryview(self._map))
+        self.publish = self._published.synced
+        self.publish_failed = self._published.failed
+        os.mkfifo(unfinished / "bell")
+        unfinished.rename(self.home)
         bell = self.home / "bell"
-        if not bell.exists():
-            os.mkfifo(bell)
         # Opened for writing too, so that reading waits instead of ending when no one else has it open.
         self._bell = os.open(bell, os.O_RDWR | os.O_CLOEXEC)
         self._closing = False
@@ -179,21 +190,21 @@ class Machine:
 
     # Who is alive, and what the dead have left.
 
-    def publish(self, file_name: str, end: int) -> None:
-        """Say how far this process's log is durable, for those who read along."""
-        self._published[0] = 0
-        self._published[1] = end
-        self._published[0] = int(file_name.partition(".")[0])
-
-    def _synced_of(self, node_id: str) -> tuple[str, int] | None:
-        """How far the log of a living node is durable: the file it writes and the end in it; None if dead."""
-        path = self._nodes / node_id / "alive"
-        if not self.is_alive(node_id):
-            return None
-        with path.open("rb") as file:
-            data = file.read(16)
-        number = int.from_bytes(data[:8], _ORDER)
-        return f"{number:06d}.log", int.from_bytes(data[8:16], _ORDER)
+    def _synced_of(self, node_id: str) -> tuple[bool, Synced]:
+        """Whether a node lives, and what it has published of its log."""
+        # In this order: what a process has published before it died does not change any more.
+        alive = self.is_alive(node_id)
+        try:
+            fd = os.open(self._nodes / node_id / "alive", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False, read_state(b"")
+        try:
+            while True:
+                page = os.pread(fd, PAGE_BYTES, 0)
+                if newest(os.pread(fd, 8, 0)) == newest(page):
+                    return alive, read_state(page)
+        finally:
+            os.close(fd)
 
     def is_alive(self, node_id: str) -> bool:
         """Whether the process of that node still runs on this machine."""
@@ -216,8 +227,13 @@ class Machine:
         with self._following:
             follower = self._followed.get(node_id)
             if follower is None:
-                follower = self._followed[node_id] = LogFollower(DiskDirectory(self._nodes / node_id))
-            follower.look(self._synced_of(node_id))
+                follower = self._followed[node_id] = LogFollower(
+                    DiskDirectory(self._nodes / node_id), lambda: self._synced_of(node_id)
+                )
+            try:
+                follower.look()
+            except CorruptError as error:
+                raise CorruptError(f"{self._nodes / node_id}/{error}") from None
             return follower.records_of(branch)
 
     def branches_of(self, node_id: str) -> set[str]:
@@ -227,7 +243,19 @@ class Machine:
 
     def dead(self) -> list[str]:
         """The nodes that have left something here and do not run any more."""
-        return [name for name in sorted(os.listdir(self._nodes)) if not self.is_alive(name)]
+        # Ages are told by the file system's own clock, which need not agree with ours.
+        os.utime(self.home)
+        now = self.home.stat().st_mtime
+        names = []
+        for name in sorted(os.listdir(self._nodes)):
+            if not name.startswith("."):
+                if not self.is_alive(name):
+                    names.append(name)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if now - (self._nodes / name).stat().st_mtime > _FORGOTTEN_AFTER_S:
+                    shutil.rmtree(self._nodes / name, ignore_errors=True)
+        return names
 
     def bury(self, node_id: str) -> None:
         """Remove what a dead node has left; its log must have been shipped."""
@@ -235,7 +263,13 @@ class Machine:
             follower = self._followed.pop(node_id, None)
             if follower is not None:
                 follower.close()
-        shutil.rmtree(self._nodes / node_id, ignore_errors=True)
+        self._remove(node_id)
+
+    def _remove(self, node_id: str) -> None:
+        removed = self._nodes / f".{node_id}"
+        with contextlib.suppress(OSError):
+            (self._nodes / node_id).rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     def close(self, keep_log: bool) -> None:
         """Stop listening, free all locks, and leave nothing behind but a log that has not shipped."""
@@ -248,10 +282,10 @@ class Machine:
         for follower in self._followed.values():
             follower.close()
         os.close(self._bell)
-        self._published.release()
+        self._published.close()
         self._map.close()
         if not keep_log:
-            shutil.rmtree(self.home, ignore_errors=True)
+            self._remove(self.home.name)
         os.close(self._alive)
 
     def abandon_after_fork(self) -> None:
@@ -259,15 +293,6 @@ class Machine:
         for fd in [*self._held.values(), self._bell, self._alive]:
             os.close(fd)
         self._held.clear()
-
-    @staticmethod
-    def _open_alive(path: Path) -> int:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        os.ftruncate(fd, _ALIVE_BYTES)
-        return fd
-
-
-_ORDER: Final = sys.byteorder
 
 
 def _is_at(fd: int, path: Path) -> bool:

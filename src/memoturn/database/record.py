@@ -26,6 +26,7 @@ _FILE = struct.Struct("<4sQI")
 _HEAD = struct.Struct("<4sIIHQQQQ")
 _CRC = struct.Struct("<I")
 HEAD_SIZE: Final = _HEAD.size + _CRC.size
+FILE_HEADER_SIZE: Final = _FILE.size
 
 
 class LogRecord(NamedTuple):
@@ -89,12 +90,30 @@ def check_torn(data: bytes, end: int, generation: int, offset: int = 0) -> None:
         at = data.find(MAGIC, at + 1)
 
 
-def _read(view: memoryview, at: int, generation: int) -> tuple[LogRecord, int, int] | None:
-    """The record at `at`, how far it says the file was durable, and its length."""
+def check_unused(data: bytes) -> None:
+    """Raise `CorruptError` if a file without a readable header holds a record all the same.
+
+    The header is durable before the first record is written, so it cannot be missing because of a crash.
+    """
+    view = memoryview(data)
+    at = data.find(MAGIC, START)
+    while at >= 0:
+        if _read(view, at, None) is not None:
+            raise CorruptError(
+                f"the header of the commit log is damaged, and there is a record at byte {at}; "
+                "move the file away to give up what is in it and has not been shipped"
+            )
+        at = data.find(MAGIC, at + 1)
+
+
+def _read(view: memoryview, at: int, generation: int | None) -> tuple[LogRecord, int, int] | None:
+    """The record at `at`, of one generation or of any, how far it says the file was durable, and its length."""
     if len(view) - at < HEAD_SIZE or bytes(view[at : at + 4]) != MAGIC:
         return None
     _, length, ltx_length, branch_length, its, durable, epoch, txid = _HEAD.unpack_from(view, at)
-    if its != generation or length != HEAD_SIZE + branch_length + ltx_length or at + length > len(view):
+    if generation is not None and its != generation:
+        return None
+    if length != HEAD_SIZE + branch_length + ltx_length or at + length > len(view):
         return None
     body = at + HEAD_SIZE
     (crc,) = _CRC.unpack_from(view, at + _HEAD.size)
