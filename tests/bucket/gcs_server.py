@@ -1,6 +1,6 @@
 """Google Cloud Storage's XML API, as much of it as a bucket uses, after cloud.google.com/storage/docs/xml-api.
 
-The public emulators ignore `x-goog-if-generation-match` on this API, which is the one thing to test here.
+The public emulators do not honour `x-goog-if-generation-match` on this API, the one thing to test here.
 """
 
 from __future__ import annotations
