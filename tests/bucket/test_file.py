@@ -20,11 +20,10 @@ from memoturn.bucket import ObjectNotFound, StaleVersionError, Version
 from memoturn.bucket.disk import Disk
 from memoturn.bucket.locks import STRIPES, Locks
 from tests.bucket.faulty import StoppedClock
+from tests.bucket.files import keys, leftovers, open_at
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
-
-from tests.bucket.files import keys, leftovers, open_at
 
 PROCESSES = 32
 ROUNDS = 6
