@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from memoturn.base.errors import InvalidRequestError, MemoturnError
+from memoturn.base.errors import InvalidRequestError, MemoturnError, SqlError
 from memoturn.base.names import Address
 from memoturn.base.results import BatchResult, Rows
 from memoturn.database.branch import Branch
@@ -65,14 +65,12 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
     else:
         branch, view = view_of(engine, address)
     with branch.readers.on(view) as connection:
-        # Every statement is learned, and refused if need be, before the first one runs.
-        learned = [(text, params, _learned(connection, text)) for text, params in statements]
-        if all(statement.readonly for _, _, statement in learned) or address.position is not None:
-            return BatchResult(_run_all(connection, learned, view.txid), view.txid)
+        if address.position is not None or all(_reads_only(connection, text) for text, _ in statements):
+            return BatchResult(_run_all(connection, statements, view.txid), view.txid)
 
     def work(connection: apsw.Connection) -> list[Rows]:
         connection.execute("BEGIN IMMEDIATE")
-        results = _run_all(connection, learned)
+        results = _run_all(connection, statements)
         connection.execute("COMMIT")
         return results
 
@@ -82,18 +80,22 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
     return BatchResult(results, txid)
 
 
+def _reads_only(connection: apsw.Connection, text: str) -> bool:
+    try:
+        return (model.known(text) or model.learn(connection, text)).readonly
+    except SqlError:
+        return False  # It may need what the statements before it will have made.
+
+
 def _run_all(
-    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None, Statement]], txid: int = 0
+    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None]], txid: int = 0
 ) -> list[Rows]:
     results = []
-    for number, (text, params, statement) in enumerate(statements, 1):
+    for number, (text, params) in enumerate(statements, 1):
         try:
+            statement = model.known(text) or model.learn(connection, text)
             results.append(model.run(connection, text, params, statement, txid))
         except MemoturnError as error:
             error.args = (f"statement {number} of {len(statements)}: {error}; nothing of the batch was kept",)
             raise
     return results
-
-
-def _learned(connection: apsw.Connection, text: str) -> Statement:
-    return model.known(text) or model.learn(connection, text)
