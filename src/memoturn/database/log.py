@@ -21,13 +21,13 @@ A failed sync
 
 from __future__ import annotations
 
-import _thread
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import UnavailableError
+from memoturn.base.errors import ClosedError, UnavailableError
 from memoturn.base.txids import TXID
 from memoturn.database.logfile import LogDirectory, LogFile
 from memoturn.database.record import START, file_header, pack_record
@@ -57,51 +57,67 @@ class _File:
 
 
 class _Group:
-    """Commits that one sync will serve."""
+    """Commits that one sync will serve; `successor` leads the next group, once that is settled."""
 
-    __slots__ = ("commits", "error", "waiters")
+    __slots__ = ("commits", "error", "passed_on", "settled", "successor", "waiters")
 
     def __init__(self) -> None:
         self.commits: list[tuple[bytes, int, TXID, bytes]] = []
         self.waiters: list[_Waiter] = []
         self.error: BaseException | None = None
+        self.settled = False
+        self.successor: _Waiter | None = None
+        self.passed_on = False
 
 
 class _Waiter:
     """A commit that waits for its group, or to lead it."""
 
-    __slots__ = ("leads", "wake")
+    __slots__ = ("_asleep", "leads")
 
     def __init__(self) -> None:
         self.leads = False
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
 
-    def wait(self) -> None:
-        """Wait to be woken, whatever signals come: a leader that left would leave everybody waiting."""
-        interrupted = False
+    def wait(self) -> BaseException | None:
+        """Wait to be woken, whatever signals come: a leader that left would leave everybody waiting.
+
+        Returns what a signal has raised meanwhile.
+        """
+        interruption = None
         while True:
             try:
-                self.wake.acquire()
-                break
-            except KeyboardInterrupt:
-                interrupted = True
-        if interrupted:
-            _thread.interrupt_main()
+                self._asleep.acquire()
+                return interruption
+            except BaseException as error:
+                interruption = error
+
+    def wake(self) -> None:
+        """End the wait; once more does no harm."""
+        if self._asleep.locked():
+            self._asleep.release()
 
 
 class CommitLog:
-    """Appends commits durably. `on_synced(file name, end)` tells how far a live reader of the files may read."""
+    """Appends commits durably.
+
+    `on_synced(file name, end)` tells how far a live reader may read the file that is being written, beginning
+    anew each time that it is written from its start; `on_failed` tells it of a file that ends there for good.
+    """
 
     def __init__(
         self,
         directory: LogDirectory,
         clock: Clock,
         on_synced: Callable[[str, int], None] = lambda _name, _end: None,
+        on_failed: Callable[[str, int], None] = lambda _name, _end: None,
     ) -> None:
         self._directory = directory
         self._clock = clock
         self._on_synced = on_synced
+        self._on_failed = on_failed
+        self._closed = False
         self._lock = threading.Lock()
         self._io = threading.Lock()
         self._group = _Group()
@@ -116,35 +132,49 @@ class CommitLog:
         self.commits = 0
 
     def commit(self, branch: bytes, epoch: int, txid: TXID, ltx: bytes) -> None:
-        """Return when the commit is durable. Raises `LogFailedError` if it is not."""
-        waiter = None
-        with self._lock:
-            group = self._group
-            group.commits.append((branch, epoch, txid, ltx))
-            if self._leading:
-                waiter = _Waiter()
-                group.waiters.append(waiter)
-                if self._gathering is not None and len(group.commits) >= self._committers:
-                    self._gathering.release()
-                    self._gathering = None
-            else:
-                self._leading = True
-        if waiter is not None:
-            waiter.wait()
-            if not waiter.leads:
-                if group.error is not None:
-                    raise LogFailedError(str(group.error)) from group.error
-                return
+        """Return when the commit is durable. Raises `LogFailedError` if it is not.
+
+        A signal's handler may raise anywhere in here; the lead is passed on all the same. Whether the commit is
+        durable is then not known, as after any other error.
+        """
+        group = waiter = failure = None
+        leads = False
         try:
-            self._gather(group)
-            self._write(group)
+            with self._lock:
+                group = self._group
+                group.commits.append((branch, epoch, txid, ltx))
+                if self._leading:
+                    waiter = _Waiter()
+                    group.waiters.append(waiter)
+                    if self._gathering is not None and len(group.commits) >= self._committers:
+                        self._gathering.release()
+                        self._gathering = None
+                else:
+                    self._leading = leads = True
+            if waiter is not None:
+                failure = waiter.wait()
+                leads = waiter.leads
+            if leads:
+                self._gather(group)
+                self._write(group)
         except BaseException as error:
-            group.error = error
-        self._pass_on(group)
-        if group.error is not None:
-            if isinstance(group.error, OSError):
-                raise LogFailedError(f"the commit log cannot be written: {group.error}") from group.error
-            raise group.error
+            failure = error
+            if leads or (waiter is not None and waiter.leads):
+                leads = True
+                assert group is not None
+                group.error = error
+        if leads and group is not None:
+            while not group.passed_on:
+                try:
+                    self._pass_on(group)
+                except BaseException as error:
+                    failure = failure or error
+        elif group is not None and failure is None and group.error is not None:
+            raise LogFailedError(f"the commit log cannot be written: {group.error}") from group.error
+        if isinstance(failure, OSError):
+            raise LogFailedError(f"the commit log cannot be written: {failure}") from failure
+        if failure is not None:
+            raise failure
 
     def _gather(self, group: _Group) -> None:
         """Close the group; before that, where a sync is slow, wait a little for those who committed last time."""
@@ -162,23 +192,32 @@ class CommitLog:
                 self._group = _Group()
 
     def _pass_on(self, group: _Group) -> None:
-        """Wake the leader of the next group first, so that the disk is busy again, then the group's own."""
+        """Wake the leader of the next group first, so that the disk is busy again, then the group's own.
+
+        Done again from the start if a signal interrupts it; what decides contains no call, so nothing can.
+        """
         with self._lock:
-            if self._group is group:
-                self._group = _Group()
-            self._committers = len(group.commits) + len(self._group.commits)
-            following = self._group.waiters
-            if following:
-                leader = following.pop(0)
-                leader.leads = True
-                leader.wake.release()
-            else:
-                self._leading = False
+            if not group.settled:
+                following = _Group() if self._group is group else self._group
+                self._committers = len(group.commits) + len(following.commits)
+                self._group = following
+                if following.waiters:
+                    successor = group.successor = following.waiters[0]
+                    successor.leads = True
+                    del following.waiters[0]
+                else:
+                    self._leading = False
+                group.settled = True
+        if group.successor is not None:
+            group.successor.wake()
         for waiter in group.waiters:
-            waiter.wake.release()
+            waiter.wake()
+        group.passed_on = True
 
     def _write(self, group: _Group) -> None:
         with self._io:
+            if self._closed:
+                raise ClosedError("the commit log was closed; nothing was committed")
             file = self._active
             generation, end = (file.generation, file.end) if file else (0, START)
             records = [pack_record(*commit, generation, end) for commit in group.commits]
@@ -205,25 +244,26 @@ class CommitLog:
     def _rotate(self) -> _File:
         """Another file to write to: one that has been cut, or a new one."""
         old = self._active
-        for candidate in self._retired:
-            if not candidate.pending and candidate.generation >= 0:
-                self._cut(candidate)
-                self._retired.remove(candidate)
-                break
-        else:
+        candidate = next((file for file in self._retired if not file.pending and file.generation >= 0), None)
+        if candidate is None:
             self._created += 1
             name = f"{self._created:06d}.log"
             size = FIRST_FILE_BYTES if self._created == 1 else FILE_BYTES
             candidate = _File(name, self._directory.create(name, size), size)
-            self._cut(candidate)
-        if old is not None:
-            self._retired.append(old)
+            self._retired.append(candidate)
+        self._cut(candidate)
         self._active = candidate
+        self._retired = [file for file in (*self._retired, old) if file is not None and file is not candidate]
         return candidate
 
     def _cut(self, file: _File) -> None:
-        file.file.write(file_header(file.generation + 1), 0)
-        file.file.sync()
+        """Void what is in the file. Its header is durable before anything is written behind it."""
+        try:
+            file.file.write(file_header(file.generation + 1), 0)
+            file.file.sync()
+        except BaseException:
+            self._abandon(file)
+            raise
         file.generation += 1
         file.end = START
         self._on_synced(file.name, file.end)
@@ -231,8 +271,11 @@ class CommitLog:
     def _abandon(self, file: _File) -> None:
         """Never write to a file again whose sync has failed; what is pending in it can still be read."""
         file.generation = -1
-        self._active = None
-        self._retired.append(file)
+        if self._active is file:
+            self._active = None
+        if file not in self._retired:
+            self._retired.append(file)
+        self._on_failed(file.name, file.end)
 
     def shipped(self, branch: bytes, txid: TXID) -> None:
         """The branch's commits up to `txid` are in the bucket, or void: the log need not keep them."""
@@ -243,13 +286,11 @@ class CommitLog:
                     del file.pending[branch]
             for file in [f for f in self._retired if not f.pending and f.generation < 0]:
                 self._retired.remove(file)
-                file.file.close()
-                self._directory.remove(file.name)
+                self._remove(file)
             if active is not None and not active.pending and active.end > active.size // 2:
-                try:
+                # It was abandoned if that fails; the next commit goes to another file.
+                with contextlib.suppress(OSError):
                     self._cut(active)
-                except OSError:
-                    self._abandon(active)
 
     def is_empty(self) -> bool:
         """Whether everything in the log has shipped."""
@@ -258,11 +299,20 @@ class CommitLog:
             return not any(file.pending for file in files)
 
     def close(self) -> None:
-        """Let go of the files; those that hold nothing unshipped are removed."""
+        """Let go of the files; those that hold nothing unshipped are removed. No commit is taken after this."""
         with self._io:
+            self._closed = True
             for file in [*self._retired, *([self._active] if self._active else [])]:
-                file.file.close()
-                if not file.pending:
-                    self._directory.remove(file.name)
+                if file.pending:
+                    file.file.close()
+                else:
+                    self._remove(file)
             self._retired.clear()
             self._active = None
+
+    def _remove(self, file: _File) -> None:
+        """A file that nobody needs; one that the disk will not part with does no harm."""
+        with contextlib.suppress(OSError):
+            file.file.close()
+        with contextlib.suppress(OSError):
+            self._directory.remove(file.name)

@@ -142,7 +142,7 @@ class Engine:
             watch = AgeWatch(clock, settings.cache.manifest_max_age)
             if settings.cache.disk_cache_bytes:
                 disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
-        log = CommitLog(DiskDirectory(machine.home), clock, machine.publish)
+        log = CommitLog(DiskDirectory(machine.home), clock, machine.publish, machine.publish_failed)
         return Surroundings(
             node_id, bucket, watch, machine, shipper, log=log, disk=disk, set_aside=home / "set-aside"
         )
