@@ -1,0 +1,88 @@
+"""What every command works with: its settings, a store opened when it is first used, and where answers go."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from memoturn.base.errors import NotFoundError
+from memoturn.base.names import Address
+from memoturn.faces.cli import output
+from memoturn.faces.cli.errors import UsageError
+from memoturn.faces.cli.settings import Configuration
+
+if TYPE_CHECKING:
+    from memoturn.faces.embedded.client import Database, Memoturn
+
+
+class Session:
+    """One call of the CLI: its settings, its store, and where its answers go."""
+
+    def __init__(self, configuration: Configuration, as_json: bool) -> None:
+        self.configuration = configuration
+        self.as_json = as_json
+        self._memory: Memoturn | None = None
+
+    def memory(self, create: bool = False) -> Memoturn:
+        """The store. One of files has to be there already, unless the command may `create` it."""
+        if self._memory is None:
+            self._memory = self._open(create)
+        return self._memory
+
+    def db(self, address: str | Address) -> Database:
+        """A handle to `db`, `db@branch` or `db@branch:position`."""
+        return self.memory().db(str(address))
+
+    def _open(self, create: bool) -> Memoturn:
+        url, home, settings, _ = self.configuration
+        if url.startswith("http"):
+            raise UsageError(
+                f"{url} is a server, and this release has no client for one yet; "
+                "work on a store, such as --url file:./data"
+            )
+        if home is not None and not create and not (home / "objects").is_dir():
+            raise NotFoundError(
+                f"there is no store at {home} yet; `memoturn db create` and `memoturn db import` make one, "
+                "and --url names another"
+            )
+        from memoturn.faces.embedded.client import Memoturn
+
+        return Memoturn(url, settings=settings)
+
+    def close(self) -> None:
+        """Ship what was committed, and let go of the store."""
+        if self._memory is not None:
+            self._memory.close()
+
+    # Answers.
+
+    def say(self, value: object, *lines: str, txid: int | None = None) -> None:
+        """Answer with `value` as JSON, or with lines of text."""
+        if self.as_json:
+            output.write_json(value)
+        else:
+            for line in lines:
+                print(line)
+        self.txid(txid)
+
+    def table(self, values: object, columns: Sequence[str], rows: Sequence[output.Cells]) -> None:
+        """Answer with `values` as JSON, or with a table."""
+        if self.as_json:
+            output.write_json(values)
+        else:
+            output.write_table(columns, rows)
+
+    def details(self, value: object, pairs: Sequence[tuple[str, Any]], txid: int | None = None) -> None:
+        """Answer with `value` as JSON, or with a line for every pair."""
+        if self.as_json:
+            output.write_json(value)
+        else:
+            output.write_details(pairs)
+        self.txid(txid)
+
+    def txid(self, txid: int | None) -> None:
+        """Tell the txid that was reached or read, where it is in nobody's way."""
+        if txid is not None:
+            sys.stdout.flush()
+            print(f"txid: {txid}", file=sys.stderr)

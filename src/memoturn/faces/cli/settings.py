@@ -1,0 +1,148 @@
+"""Settings from flags and MEMOTURN_* variables. Nothing else in the package reads the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, cast
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from memoturn.base.settings import CacheSettings, CommitSettings, Durability, Settings
+from memoturn.faces.cli.errors import UsageError
+
+Origin = Literal["default", "env", "flag"]
+_DURABILITIES: Final = ("standard", "durable")
+_SCHEMES: Final = ("memory", "file", "s3", "gs", "az", "http", "https")
+
+
+class Setting(Struct, frozen=True):
+    """A setting with the value in force, and whether that is the default, a variable's or a flag's."""
+
+    name: str
+    value: str | int | None
+    source: Origin
+
+
+class Configuration(NamedTuple):
+    """What the CLI works on, and with."""
+
+    url: str
+    home: Path | None
+    """The directory of a `file:` store, None for any other."""
+    settings: Settings
+    shown: list[Setting]
+
+
+def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
+    """Put settings together: `--url` goes before variables, variables before defaults.
+
+    Raises `UsageError` for a value that cannot be meant.
+    """
+    given = _Given(environ)
+    defaults = Settings()
+    settings = Settings(
+        commit=CommitSettings(
+            durability=cast(
+                "Durability", given.choice("MEMOTURN_DURABILITY", _DURABILITIES, defaults.commit.durability)
+            ),
+            ship_interval_ms=given.number("MEMOTURN_SHIP_INTERVAL_MS", defaults.commit.ship_interval_ms, 1),
+        ),
+        cache=CacheSettings(
+            page_cache_bytes=given.number("MEMOTURN_PAGE_CACHE_BYTES", defaults.cache.page_cache_bytes, 0),
+            disk_cache_bytes=given.number("MEMOTURN_DISK_CACHE_BYTES", defaults.cache.disk_cache_bytes, 0),
+        ),
+        hot_cap=given.number("MEMOTURN_HOT_CAP", defaults.hot_cap, 1),
+        node_id=given.text("MEMOTURN_NODE_ID", defaults.node_id),
+        advertise=given.text("MEMOTURN_ADVERTISE", defaults.advertise),
+        data_dir=given.directory("MEMOTURN_DATA_DIR", defaults.data_dir),
+    )
+    store, origin = _store(url, environ, settings.data_dir)
+    home = _home(store)
+    where: list[Setting] = [Setting("MEMOTURN_URL", store, origin)]
+    if home is not None:
+        # Of a file: store everything lies in one directory, for all processes that use it.
+        where.append(Setting("MEMOTURN_OBJECT_STORE", f"file://{home / 'objects'}", origin))
+        where.append(Setting("MEMOTURN_DATA_DIR", str(home), origin))
+        given.shown = [setting for setting in given.shown if setting.name != "MEMOTURN_DATA_DIR"]
+    elif not store.startswith("http"):
+        where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
+    return Configuration(store, home, settings, where + given.shown)
+
+
+class _Given:
+    """Reads variables one by one and keeps what each has come to; an empty one counts as not set."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.shown: list[Setting] = []
+
+    def text(self, name: str, default: str | None) -> str | None:
+        value = self._environ.get(name) or None
+        return cast("str | None", self._keep(name, value, default))
+
+    def directory(self, name: str, default: str) -> str:
+        return self.text(name, default) or default
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self._environ.get(name) or None
+        if value is not None and value not in allowed:
+            raise UsageError(f"{name}={value!r} is unknown; set it to {' or '.join(allowed)}")
+        return str(self._keep(name, value, default))
+
+    def number(self, name: str, default: int, least: int) -> int:
+        text = self._environ.get(name) or None
+        if text is None:
+            return cast("int", self._keep(name, None, default))
+        if not (text.isascii() and text.isdigit()) or int(text) < least:
+            raise UsageError(f"{name}={text!r} is no whole number from {least} on")
+        return cast("int", self._keep(name, int(text), default))
+
+    def _keep(self, name: str, value: str | int | None, default: str | int | None) -> str | int | None:
+        self.shown.append(Setting(name, default, "default") if value is None else Setting(name, value, "env"))
+        return self.shown[-1].value
+
+
+def _store(flag: str | None, environ: Mapping[str, str], data_dir: str) -> tuple[str, Origin]:
+    """The store's URL and where it comes from."""
+    if flag:
+        return _checked(flag, "--url"), "flag"
+    if url := environ.get("MEMOTURN_URL"):
+        return _checked(url, "MEMOTURN_URL"), "env"
+    if objects := environ.get("MEMOTURN_OBJECT_STORE"):
+        return _store_of_objects(_checked(objects, "MEMOTURN_OBJECT_STORE")), "env"
+    return f"file:{data_dir}", "env" if environ.get("MEMOTURN_DATA_DIR") else "default"
+
+
+def _checked(url: str, given_by: str) -> str:
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in _SCHEMES:
+        raise UsageError(
+            f"{given_by} {url!r} is no store; write file:./data, memory:, s3://bucket/prefix, gs://bucket/prefix "
+            "or az://container/prefix"
+        )
+    if scheme == "file" and rest.startswith("//."):
+        return f"file:{rest[2:]}"
+    return url
+
+
+def _store_of_objects(url: str) -> str:
+    """The store whose objects lie at `url`; those of a `file:` store lie in its directory `objects`."""
+    if not url.startswith("file:"):
+        return url
+    stem, _, last = url.rstrip("/").rpartition("/")
+    if last != "objects" or stem in ("file:", "file:/"):
+        raise UsageError(
+            f"MEMOTURN_OBJECT_STORE {url!r} does not end in /objects; a store of files keeps its objects there, "
+            "so set MEMOTURN_URL to the directory that holds it"
+        )
+    return stem
+
+
+def _home(url: str) -> Path | None:
+    scheme, _, rest = url.partition(":")
+    if scheme != "file":
+        return None
+    path = unquote(urlsplit(url).path if rest.startswith("//") else rest)
+    return Path(path).absolute() if path else None
