@@ -15,10 +15,11 @@ from typing import Final, NamedTuple, TypeVar
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.errors import CorruptError
 from memoturn.base.settings import CacheSettings
+from memoturn.base.txids import PageNo
 from memoturn.bucket import Bucket
 from memoturn.manifest import keys
 from memoturn.pages.disk import DiskTier
-from memoturn.segments.base import BaseIndex, Span, parse_base_tail
+from memoturn.segments.base import BaseIndex, NotLoadedError, Span, parse_base_tail
 from memoturn.segments.frame import crc32, decode_frame
 from memoturn.segments.pack import PackIndex, parse_pack_tail
 from memoturn.segments.tail import NeedMore
@@ -41,12 +42,16 @@ class Spot(NamedTuple):
     crc32: int
 
 
-class _Buffer(NamedTuple):
+class _Buffer:
     """A range of one segment that was just read; `window` is how much the next one will ask for."""
 
-    start: int
-    data: bytes
-    window: int
+    __slots__ = ("data", "end", "start", "window")
+
+    def __init__(self, start: int, data: bytes, window: int) -> None:
+        self.start = start
+        self.end = start + len(data)
+        self.data = memoryview(data)
+        self.window = window
 
 
 class SegmentStore:
@@ -57,7 +62,11 @@ class SegmentStore:
         self._local = bucket.is_local
         self._block = settings.block_bytes
         self._disk = disk
-        self._pages: GenerationalCache[Spot, bytes] = GenerationalCache(settings.page_cache_bytes, weigh=len)
+        # A page is kept under its spot in a pack, or under its base and its number: a base has one version of it.
+        self._pages: GenerationalCache[Spot | tuple[str, PageNo], bytes] = GenerationalCache(
+            settings.page_cache_bytes, weigh=len
+        )
+        self.cached = self._pages.get
         self._indexes: GenerationalCache[str, PackIndex | BaseIndex] = GenerationalCache(
             max(settings.page_cache_bytes // 4, 1), weigh=lambda index: index.memory_bytes
         )
@@ -67,11 +76,23 @@ class SegmentStore:
         """The page's bytes. Raises `CorruptError` if twice what came does not match its checksum."""
         page = self._pages.get(spot)
         if page is None:
-            frame = self._read(spot)
-            if crc32(frame) != spot.crc32:
-                frame = self._read_again(spot)
-            page = decode_frame(frame)
+            page = self._decode(*spot)
             self._pages.put(spot, page)
+        return page
+
+    def base_page(self, key: str, index: BaseIndex, page_no: PageNo) -> bytes:
+        """A page of the base at `key`, empty if it has none. Raises `CorruptError` as `page` does."""
+        page = self._pages.get((key, page_no))
+        if page is None:
+            try:
+                frame = index.find(page_no)
+            except NotLoadedError as missing:
+                self._load(key, index, missing.span)
+                frame = index.find(page_no)
+            if frame is None:
+                return b""
+            page = self._decode(key, *frame)
+            self._pages.put((key, page_no), page)
         return page
 
     def keep(self, spot: Spot, page: bytes) -> None:
@@ -83,6 +104,7 @@ class SegmentStore:
         index = self._indexes.get(key)
         if index is None:
             index = self._open_index(key, parse_pack_tail)
+            self._indexes.put(key, index)
         if not isinstance(index, PackIndex):
             raise CorruptError(f"{key} was opened as a base before")
         return index
@@ -97,7 +119,7 @@ class SegmentStore:
             raise CorruptError(f"{key} was opened as a pack before")
         return index
 
-    def load(self, key: str, index: BaseIndex, span: Span) -> None:
+    def _load(self, key: str, index: BaseIndex, span: Span) -> None:
         """Load the part of a base's table that a look-up has missed."""
         # On a remote store a request costs more than the bytes of any table but a very large one's.
         everything = index.missing
@@ -119,25 +141,28 @@ class SegmentStore:
         """Remember the index of a segment that was just written."""
         self._indexes.put(key, index)
 
-    def _read(self, spot: Spot) -> bytes | memoryview:
-        key, offset, length, _ = spot
+    def _decode(self, key: str, offset: int, length: int, crc: int) -> bytes:
+        frame = self._read(key, offset, length)
+        if crc32(frame) != crc:
+            frame = self._read_again(key, offset, length, crc)
+        return decode_frame(frame)
+
+    def _read(self, key: str, offset: int, length: int) -> bytes | memoryview:
         buffer = self._buffers.get(key)
-        if buffer is None:
-            start, window = offset, 0
-        else:
-            start, window = buffer.start, buffer.window
-            if start <= offset and offset + length <= start + len(buffer.data):
-                return memoryview(buffer.data)[offset - start : offset - start + length]
-            follows = start + len(buffer.data) - length < offset <= start + len(buffer.data) + self._block
-            window = min(max(window * 2, _FIRST_WINDOW), _MAX_WINDOW) if follows else 0
+        window = 0
+        if buffer is not None:
+            start, end = buffer.start, buffer.end
+            if start <= offset and offset + length <= end:
+                return buffer.data[offset - start : offset - start + length]
+            if end - length < offset <= end + self._block:
+                window = min(max(buffer.window * 2, _FIRST_WINDOW), _MAX_WINDOW)
         if self._local:
             data = self.bucket.get_range(key, offset, max(length, window))
             self._buffers.put(key, _Buffer(offset, data, window))
             return data if len(data) == length else memoryview(data)[:length]
-        return self._read_blocks(spot, window)
+        return self._read_blocks(key, offset, length, window)
 
-    def _read_blocks(self, spot: Spot, window: int) -> bytes | memoryview:
-        key, offset, length, _ = spot
+    def _read_blocks(self, key: str, offset: int, length: int, window: int) -> bytes | memoryview:
         first = offset // self._block
         last = (offset + max(length, window) - 1) // self._block
         wanted = range(first, last + 1)
@@ -155,17 +180,15 @@ class SegmentStore:
         self._buffers.put(key, _Buffer(start, data, window))
         return memoryview(data)[offset - start : offset - start + length]
 
-    def _read_again(self, spot: Spot) -> bytes:
+    def _read_again(self, key: str, offset: int, length: int, crc: int) -> bytes:
         """The frame straight from the bucket, in case a cache or the transfer spoiled it."""
-        self._buffers.discard(spot.key)
+        self._buffers.discard(key)
         if self._disk is not None:
-            self._disk.discard(
-                spot.key, range(spot.offset // self._block, (spot.offset + spot.length) // self._block + 1)
-            )
-        frame = self.bucket.get_range(spot.key, spot.offset, spot.length)
-        if crc32(frame) != spot.crc32:
+            self._disk.discard(key, range(offset // self._block, (offset + length) // self._block + 1))
+        frame = self.bucket.get_range(key, offset, length)
+        if crc32(frame) != crc:
             raise CorruptError(
-                f"{spot.key} at byte {spot.offset}: {spot.length} bytes do not match their checksum, twice; "
+                f"{key} at byte {offset}: {length} bytes do not match their checksum, twice; "
                 "restore the object from a replica of the bucket, or rewind past the commit that wrote it"
             )
         return frame

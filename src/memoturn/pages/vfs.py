@@ -190,8 +190,13 @@ class WriterFile(ReaderFile):
         if op == _PHASE_TWO:
             if self._handed_over:
                 self._handed_over = False
-                self.overlay = {}
-                self.show(self._on_visible())
+                try:
+                    self.overlay = {}
+                    self.show(self._on_visible())
+                except BaseException as error:
+                    # Only a signal can do this; SQLite goes on, so that the connection must not.
+                    self.failure = error
+                    raise
             return True
         return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import EMPTY, TXID, Checksum, PageNo, UnixMs
@@ -12,11 +12,11 @@ from memoturn.manifest.model import Manifest, Parent
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import stretch_at
 from memoturn.pages.store import SegmentStore, Spot
-from memoturn.segments.base import BaseIndex, NotLoadedError
+from memoturn.segments.base import BaseIndex
 from memoturn.segments.checksum import CHECKSUM_FLAG
 from memoturn.segments.pack import PackIndex
 
-_MEMO_ENTRIES: Final = 16_384
+_MEMO_ENTRIES: Final = 65_536
 
 ParentOf = Callable[[Parent], Manifest]
 """Finds the manifest of a branch's parent, under its present or its former key."""
@@ -55,7 +55,10 @@ class End(NamedTuple):
 class View:
     """The database as it was at `txid`. Opening one reads footers, never pages."""
 
-    __slots__ = ("_layers", "_memo", "_store", "checksum", "page_count", "stretch", "time", "txid")
+    __slots__ = (
+        "_base", "_base_key", "_cached", "_memo", "_packs", "_store",
+        "checksum", "page_count", "stretch", "time", "txid",
+    )  # fmt: skip
 
     def __init__(
         self, store: SegmentStore, txid: TXID, stretch: tuple[str, TXID], layers: Sequence[Layer]
@@ -64,41 +67,51 @@ class View:
         self.stretch = stretch
         self.page_count, self.checksum, self.time = _end_of(layers)
         self._store = store
-        self._layers = tuple(layers)
-        self._memo: dict[PageNo, Spot] = {}
+        self._cached = store.cached
+        self._packs = [(layer.key, layer.segment, layer.since, layer.until) for layer in layers]
+        self._base: BaseIndex | None = None
+        self._base_key = ""
+        if layers and isinstance(layers[-1].segment, BaseIndex):
+            self._base_key, self._base = layers[-1].key, layers[-1].segment
+            del self._packs[-1]
+        self._memo: dict[PageNo, Spot | None] = {}
 
     def page(self, page_no: PageNo) -> bytes:
         """The page's bytes; empty beyond the end of the database.
 
         Raises `CorruptError` if what is stored does not match its checksum.
         """
-        spot = self._memo.get(page_no)
-        if spot is None:
-            found = self._find(page_no)
-            if found is None:
-                return b""
-            spot = found
-        return self._store.page(spot)
+        if self._packs:
+            try:
+                spot = self._memo[page_no]
+            except KeyError:
+                spot = self._find_in_packs(page_no)
+            if spot is not None:
+                return self._cached(spot) or self._store.page(spot)
+        page = self._cached((self._base_key, page_no))
+        if page is not None and page_no <= self.page_count:
+            return page
+        if self._base is None or not 0 < page_no <= self.page_count:
+            return b""
+        return self._store.base_page(self._base_key, self._base, page_no)
 
     def spot(self, page_no: PageNo) -> Spot | None:
-        """Where the page's bytes are stored: the same spot always holds the same bytes."""
-        return self._memo.get(page_no) or self._find(page_no)
+        """Where the page lies in a pack, which always holds the same bytes there; None if it is in none."""
+        return self._find_in_packs(page_no) if page_no <= self.page_count else None
 
-    def _find(self, page_no: PageNo) -> Spot | None:
-        if not 0 < page_no <= self.page_count:
-            return None
-        for key, index, since, until in self._layers:
-            try:
+    def _find_in_packs(self, page_no: PageNo) -> Spot | None:
+        """The newest version of the page above the base. The answer is remembered: it never changes."""
+        if len(self._memo) >= _MEMO_ENTRIES:
+            self._memo.clear()
+        spot = None
+        if 0 < page_no <= self.page_count:
+            for key, index, since, until in self._packs:
                 frame = index.find(page_no, until, since)
-            except NotLoadedError as missing:
-                self._store.load(key, cast("BaseIndex", index), missing.span)
-                frame = index.find(page_no, until, since)
-            if frame is not None:
-                if len(self._memo) >= _MEMO_ENTRIES:
-                    self._memo.clear()
-                spot = self._memo[page_no] = Spot(key, *frame)
-                return spot
-        return None
+                if frame is not None:
+                    spot = Spot(key, *frame)
+                    break
+        self._memo[page_no] = spot
+        return spot
 
 
 def open_view(store: SegmentStore, db_uuid: str, manifest: Manifest, txid: TXID, parent_of: ParentOf) -> View:
