@@ -27,12 +27,16 @@ import apsw
 
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.errors import (
+    BranchExpiredError,
     BranchNotFoundError,
     BusyError,
     ConflictError,
     FencedError,
+    InvalidRequestError,
     MemoturnError,
+    NotFoundError,
     OverloadedError,
+    TxidNotRetainedError,
     UnavailableError,
 )
 from memoturn.base.txids import TXID, PageNo
@@ -144,7 +148,7 @@ class Branch:
             while True:
                 token = self._watch.token(self.key)
                 held = self._read_manifest()
-                if self._owned and held.record.epoch != self._epoch:
+                if self._owned and self._overtaken(held.record):
                     self._fence(held.record)
                 foreign = None if self._owned else self._read_along(held.record)
                 if token == self._watch.token(self.key) or self._owned:
@@ -205,15 +209,18 @@ class Branch:
                 result = work(writer.connection)
             except BaseException as error:
                 failure = writer.failure
-                if failure is None:
+                if failure is None and isinstance(error, InvalidRequestError):
                     raise
+                # Something below SQLite has failed, or a signal came: what it thinks of the file may be wrong.
                 self._discard_writer()
                 if isinstance(failure, MemoturnError):
                     raise failure from error
                 raise
             finally:
-                if self._writer is writer:
-                    writer.settle()
+                self._settle()
+            if self._owned and not self._is_current():
+                # Somebody has changed the branch meanwhile, and may have taken it over or deleted it.
+                self._refresh()
             if not self._owned:
                 raise self._fenced or FencedError(
                     f"branch {self.branch_id!r} was taken over during the write"
@@ -222,6 +229,20 @@ class Branch:
         if self._env.settings.durability == "durable":
             self.ship(txid)
         return result, txid
+
+    def _settle(self) -> None:
+        """Leave the connection clean for the next write, or leave none."""
+        if self._pending is not None:
+            # It was logged, and interrupted before it became visible: it never will be.
+            self._pending = None
+            self._must_raise_epoch = True
+            self._discard_writer()
+        if self._writer is not None:
+            try:
+                self._writer.settle()
+            except BaseException:
+                self._discard_writer()
+                raise
 
     def _ready(self) -> Writer:
         """Own the branch, keep the backlog bounded, and have a connection on the head."""
@@ -270,9 +291,8 @@ class Branch:
     def _publish(self) -> Source:
         """Make the logged transaction visible; nothing may fail here."""
         commit = self._pending
-        self._pending = None
         with self._state:
-            if commit is not None and self._shipped is not None:
+            if commit is not None and self._owned and self._shipped is not None:
                 self._tail.append(commit)
                 self._head = TailView(self._shipped, self._tail, commit)
             head = self._head
@@ -280,8 +300,10 @@ class Branch:
                 self._seen = self._watch.ring(self.key)
             else:
                 self._watch.ring(self.key)
+        self._pending = None
         self._env.on_unshipped(self)
-        assert head is not None
+        if head is None:
+            raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
         return head
 
     def _discard_writer(self) -> None:
@@ -326,8 +348,13 @@ class Branch:
         try:
             held = self._update(lambda manifest: rules.append(manifest, epoch, name))
         except (FencedError, BranchNotFoundError) as error:
-            self._fence(self._env.manifests.read(self.key).record)
-            raise self._fenced or error from error
+            found = self._env.manifests.read(self.key)
+            if isinstance(error, BranchNotFoundError) or self._overtaken(found.record):
+                self._fence(found.record)
+                raise self._fenced or error from error
+            # We hold the next epoch already, by a try that was given up as undecided; it has linked them.
+            self._adopt(found, found.token)
+            return
         view = self._adopt(held, held.token)
         self._keep_pages(view, commits)
         if self._env.log is not None:
@@ -369,8 +396,7 @@ class Branch:
                 if self._owned:
                     return False
         if self._fenced is not None:
-            error, self._fenced = self._fenced, None
-            raise error
+            raise self._take_fenced()
         self._lock()
         try:
             with self._shipping:
@@ -386,10 +412,20 @@ class Branch:
         old = found.record
         rules.check_incarnation(old, self.incarnation)
         rules.check_living(old, self._env.clock.now_ms())
-        commits = list(self._tail.commits) if self._owned else self._read_along(old)
+        if self._owned and self._overtaken(old):
+            self._fence(old)
+            raise self._take_fenced()
+        if self._owned:
+            # An earlier try to take it, given up as undecided, may have linked them.
+            self._epoch = old.epoch
+            commits = self._tail.after(old.head_txid).commits
+        else:
+            commits = self._read_along(old)
         segment = None
         if commits:
-            segment = SegmentName.pack(0, commits[0].txid, commits[-1].txid, old.epoch + 1)
+            # Named after the epoch under which they were written: only one writer can ever make that object.
+            # Under the next epoch another taker, who wins the race, could put other commits in its place.
+            segment = SegmentName.pack(0, commits[0].txid, commits[-1].txid, old.epoch)
             self._put_pack(segment, commits)
         now = self._env.clock.now_ms()
 
@@ -400,14 +436,22 @@ class Branch:
             return taken if then is None else then(taken)
 
         held = self._env.manifests.update(self.key, wish, found)
+        with self._state:
+            self._owned = False
+            self._tail = Tail()
+            self._head = self._shipped = None
+        self._adopt(held, held.token)
         self._epoch = held.record.epoch
         self._owned = True
         self._must_raise_epoch = False
-        with self._state:
-            self._tail = Tail()
-        self._adopt(held, held.token)
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
+
+    def _overtaken(self, manifest: Manifest) -> bool:
+        """Whether somebody else holds a later epoch; the next one may be ours, by a try given up as undecided."""
+        if manifest.epoch == self._epoch + 1 and manifest.owner == self._env.owner and self._must_raise_epoch:
+            return False
+        return manifest.epoch != self._epoch
 
     def _lock(self) -> None:
         """Take the machine's lock for the branch, asking whoever holds it."""
@@ -440,13 +484,19 @@ class Branch:
             if not self._locked:
                 return
             try:
-                self.ship()
+                self._finish()
             except UnavailableError:
                 return
-            except ConflictError:
-                pass  # Fenced: there is nothing to hand over but the lock.
             self._give_up()
             self._asked_back_at = self._env.clock.monotonic() + _COURTESY
+
+    def _finish(self) -> None:
+        """Leave nothing in the log that the next owner could take for a commit of ours, or miss."""
+        # Fenced or deleted: there is nothing to hand over but the lock.
+        with contextlib.suppress(ConflictError, NotFoundError, BranchExpiredError):
+            self.ship()
+            if self._owned and self._must_raise_epoch:
+                self._own()
 
     def _give_up(self) -> None:
         self._discard_writer()
@@ -469,12 +519,23 @@ class Branch:
             else f"was taken over by {owner} under epoch {manifest.epoch}"
         )
         message = f"branch {self.branch_id!r} {what}; nothing more was acknowledged here"
-        if commits:
-            path = recovery.set_aside(self._env.set_aside, self._ref.decode(), self._epoch, commits)
-            message += f"; {len(commits)} commits that had not shipped are set aside in {path}"
         self._fenced = FencedError(message)
-        if self._env.log is not None and commits:
-            self._env.log.shipped(self._ref, commits[-1].txid)
+        if commits:
+            try:
+                path = recovery.set_aside(self._env.set_aside, self._ref.decode(), self._epoch, commits)
+            except OSError as error:
+                # The log keeps them, and whoever finds it after this process has ended tries again.
+                where = f"could not be set aside: {error}"
+            else:
+                where = "are gone, as nothing is kept outside memory" if path is None else f"are set aside in {path}"
+                if self._env.log is not None:
+                    self._env.log.shipped(self._ref, commits[-1].txid)
+            self._fenced = FencedError(f"{message}; {len(commits)} commits that had not shipped {where}")
+
+    def _take_fenced(self) -> FencedError:
+        """What the fence has to say, which is said once."""
+        error, self._fenced = self._fenced, None
+        return error or FencedError(f"branch {self.branch_id!r} was taken over")
 
     # Branch operations: the manifest's rules, applied with everything shipped.
 
@@ -503,7 +564,14 @@ class Branch:
             if not applied:
                 self.ship()
                 with self._shipping:
-                    held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
+                    try:
+                        held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
+                    except (ConflictError, NotFoundError, TxidNotRetainedError):
+                        raise
+                    except BaseException:
+                        # The head may have moved, or may yet: only under the next epoch can we know.
+                        self._must_raise_epoch = True
+                        raise
                     self._held, self._seen, self._ttl_at = held, held.token, held.record.ttl_at
             self._discard_writer()
             with self._state:
@@ -516,9 +584,7 @@ class Branch:
         What cannot be shipped stays in the log, and stays ours.
         """
         with self._writing:
-            if self._owned:
-                with contextlib.suppress(ConflictError):
-                    self.ship()
+            self._finish()
             self._give_up()
             self.forget()
 

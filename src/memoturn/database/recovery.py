@@ -7,14 +7,19 @@ Records of an epoch that has passed were either shipped before the branch change
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import TXID
+from memoturn.database.logfile import sync_directory
 from memoturn.database.record import LogRecord
 from memoturn.database.tail import Commit
+from memoturn.manifest import keys
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.pages.store import SegmentStore
 from memoturn.segments.ltx import decode_ltx
 from memoturn.segments.pack_build import PackedCommit, build_pack
 
@@ -33,6 +38,36 @@ def surviving(
         commits.append(known.get(txid) or commit_of(mine[txid]))
         txid = TXID(txid + 1)
     return commits
+
+
+def overtaken(
+    records: Iterable[LogRecord], store: SegmentStore, db_uuid: str, manifest: Manifest
+) -> Iterator[tuple[int, list[Commit]]]:
+    """What a dead process's log holds of a branch and the bucket never will: commits by the epoch they are of.
+
+    Call it when what survives has been shipped.
+    """
+    left: dict[int, dict[TXID, Commit]] = {}
+    for record in records:
+        if record.txid < manifest.floor_txid:
+            continue
+        if record.epoch == manifest.epoch and record.txid <= manifest.head_txid:
+            continue
+        commit = commit_of(record)
+        if not _holds(store, db_uuid, manifest, commit):
+            left.setdefault(record.epoch, {})[record.txid] = commit
+    for epoch, commits in sorted(left.items()):
+        yield epoch, [commit for _, commit in sorted(commits.items())]
+
+
+def _holds(store: SegmentStore, db_uuid: str, manifest: Manifest, commit: Commit) -> bool:
+    """Whether the branch has this commit: one that left the same database under the same txid is the same."""
+    for segment in map(SegmentName.parse, manifest.segments):
+        if not segment.is_base and segment.min_txid <= commit.txid <= segment.max_txid:
+            index = store.pack(keys.segment_key(db_uuid, manifest.incarnation, str(segment)))
+            there = index.transaction(commit.txid)
+            return there is not None and there.checksum == commit.packed.post_checksum
+    return False
 
 
 def commit_of(record: LogRecord) -> Commit:
@@ -56,4 +91,5 @@ def set_aside(directory: Path | None, branch: str, epoch: int, commits: Sequence
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
+    sync_directory(directory)
     return path

@@ -24,16 +24,18 @@ from memoturn.base.errors import (
 )
 from memoturn.base.ids import Ids
 from memoturn.base.settings import Settings
+from memoturn.base.txids import EMPTY
 from memoturn.bucket import Bucket, ObjectNotFound, open_bucket
 from memoturn.database.branch import Branch
 from memoturn.database.environment import Environment
 from memoturn.database.log import CommitLog
 from memoturn.database.logfile import DiskDirectory
 from memoturn.database.neighbours import Machine, Neighbours, NoNeighbours
+from memoturn.database.recovery import overtaken, set_aside
 from memoturn.database.shipper import Shippable, Shipper
 from memoturn.manifest import keys, rules
 from memoturn.manifest.invariants import check_catalog, check_manifest
-from memoturn.manifest.model import CatalogEntry, Manifest, Owner
+from memoturn.manifest.model import CatalogEntry, Manifest, Owner, Parent
 from memoturn.manifest.register import Held, Register
 from memoturn.manifest.watch import AgeWatch, AloneWatch, SharedWatch, Watch
 from memoturn.pages.disk import DiskTier
@@ -225,24 +227,45 @@ class Engine:
     def _hand_over(self, incarnation: str) -> None:
         for branch in self.open_branches():
             if branch.incarnation == incarnation:
-                branch.hand_over()
+                try:
+                    branch.hand_over()
+                except MemoturnError as error:
+                    _log.warning("branch %s was asked for and is kept: %s", branch.branch_id, error)
 
     def _finish_for_the_dead(self, neighbours: Neighbours) -> None:
         """Ship what processes that died had acknowledged; what cannot be shipped now stays for the next time."""
         for node_id in neighbours.dead():
             try:
                 for ref in sorted(neighbours.branches_of(node_id)):
-                    db_uuid, branch_id, incarnation = ref.split("/")
-                    try:
-                        held = self.manifests.read(keys.manifest_key(db_uuid, branch_id))
-                        rules.check_living(held.record, self.clock.now_ms())
-                    except MemoturnError:
-                        continue  # Nobody can reach that branch any more.
-                    if held.record.incarnation == incarnation:
-                        self._open(branch_id, db_uuid, branch_id).settle_head()
+                    self._finish_branch(neighbours, node_id, ref)
                 neighbours.bury(node_id)
-            except MemoturnError as error:
+            except (MemoturnError, OSError) as error:
                 _log.warning("the commit log of %s is kept, it could not be shipped: %s", node_id, error)
+
+    def _finish_branch(self, neighbours: Neighbours, node_id: str, ref: str) -> None:
+        """Ship what a dead node had acknowledged on a branch, or set aside what has been overtaken."""
+        db_uuid, branch_id, incarnation = ref.split("/")
+        try:
+            manifest = self.env.manifest_of(Parent(db_uuid, branch_id, incarnation, EMPTY))
+        except BranchNotFoundError:
+            return  # Nobody can reach that branch any more, nor what was committed on it.
+        now = self.clock.now_ms()
+        if manifest.ttl_at is not None and manifest.ttl_at <= now:
+            return
+        if manifest.deleted_at is None:
+            branch = self._open(branch_id, db_uuid, branch_id)
+            branch.settle_head()
+            manifest = branch.manifest()
+        records = neighbours.records_of(node_id, ref)
+        for epoch, commits in overtaken(records, self.env.store, db_uuid, manifest):
+            path = set_aside(self.env.set_aside, ref, epoch, commits)
+            _log.warning(
+                "branch %s was taken over before %d commits of %s had shipped; they are set aside in %s",
+                branch_id,
+                len(commits),
+                node_id,
+                path,
+            )
 
     # The end.
 
