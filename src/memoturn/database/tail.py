@@ -83,6 +83,8 @@ class TailView:
 
     def page(self, page_no: PageNo) -> bytes:
         """The page's bytes; empty beyond the end of the database."""
+        if page_no > self.page_count:
+            return b""  # There may be older versions of it, from before the database shrank.
         versions = self._versions.get(page_no)
         if versions is not None:
             mine = self.txid

@@ -7,8 +7,12 @@ When a transaction becomes durable
     The connection's commit hook arms the file. SQLite then writes the changed pages and sends
     `SQLITE_FCNTL_SYNC`: this is the last moment at which an error still rolls back, so it is here that the
     overlay is handed to `on_commit`. `SQLITE_FCNTL_COMMIT_PHASETWO` comes when nothing can fail any more, and
-    makes the commit visible. A rollback sends SYNC as well, but unarmed. A vacuum truncates the file only after
-    SYNC, so the size of the database is taken from page 1, where SQLite has already written it.
+    makes the commit visible. A rollback sends SYNC as well, but unarmed.
+
+    A vacuum commits without calling the hook; it announces itself by `SQLITE_FCNTL_OVERWRITE`, which arms the
+    file too. (Should it then fail, SQLite has written back what there was before it syncs, and a transaction
+    that changes nothing is no commit.) It truncates the file only after SYNC, so the size of the database is taken
+    from page 1, where SQLite has already written it.
 
 Why page 1 is patched on its way up
     In exclusive locking mode SQLite does not raise the change counter at each commit, so a reader that compares
@@ -31,6 +35,7 @@ VFS_NAME: Final = "memoturn"
 
 _SHIFT: Final = PAGE_SIZE.bit_length() - 1
 _SYNC: Final = apsw.SQLITE_FCNTL_SYNC
+_OVERWRITE: Final = apsw.SQLITE_FCNTL_OVERWRITE
 _PHASE_TWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
 _ZERO_PAGE: Final = bytes(PAGE_SIZE)
 _u32 = struct.Struct(">I")
@@ -172,7 +177,10 @@ class WriterFile(ReaderFile):
             self._pages = page_no
 
     def xTruncate(self, size: int) -> None:
-        self._pages = size >> _SHIFT
+        pages = self._pages = size >> _SHIFT
+        if self.overlay:
+            # A rollback may be followed by another transaction, in which what it had spilled is no more.
+            self.overlay = {n: page for n, page in self.overlay.items() if n <= pages}
 
     def xFileSize(self) -> int:
         return self._pages * PAGE_SIZE
@@ -197,6 +205,9 @@ class WriterFile(ReaderFile):
                     # Only a signal can do this; SQLite goes on, so that the connection must not.
                     self.failure = error
                     raise
+            return True
+        if op == _OVERWRITE:
+            self.armed = True
             return True
         return False
 
