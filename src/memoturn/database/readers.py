@@ -21,6 +21,7 @@ from memoturn.pages.view import Source
 
 _KEPT: Final = 8
 _CACHE_KIB: Final = 4096
+_COMPARE_SCHEMAS: Final = "SELECT 1 FROM sqlite_schema WHERE 0"
 
 
 class Reader:
@@ -44,6 +45,9 @@ class Reader:
         self._file.show(view)
         self.view = view
         execute("BEGIN")
+        # SQLite compares schemas when a statement runs. One that it cannot even prepare under the schema that it
+        # remembers would be refused, though the new one may well allow it.
+        execute(_COMPARE_SCHEMAS)
 
     def close(self) -> None:
         """Close the connection, whatever is still open on it."""
