@@ -1,9 +1,10 @@
 """What SQL may do: SQLite's authorizer decides, by an allow-list, while a statement is prepared.
 
-Refused are the ways out of the database (ATTACH, VACUUM INTO, extensions), transaction control, which belongs to
-`batch`, and every pragma that is not known to be harmless. Every statement of a user is prepared once under the
-strict rules before it first runs; what SQLite prepares on its own behalf while it runs (a vacuum's nameless
-temporary database, a full-text index's own look-ups) and our own BEGIN and COMMIT pass the lenient ones.
+Refused are the ways out of the database (ATTACH, VACUUM INTO, extensions), temporary tables, which would stay in
+a connection that others use next, transaction control, which belongs to `batch`, and every pragma that is not
+known to be harmless. Every statement of a user is prepared once under the strict rules before it first runs; what
+SQLite prepares on its own behalf while it runs (a vacuum's nameless temporary database, a full-text index's own
+look-ups) and our own BEGIN and COMMIT pass the lenient ones.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ _VALUE_PRAGMAS: Final = frozenset(
     "integrity_check quick_check table_info table_list table_xinfo user_version".split()
 )
 _FUNCTIONS: Final = frozenset(("load_extension", "fts3_tokenizer"))
+_TEMPORARY: Final = frozenset(
+    (
+        apsw.SQLITE_CREATE_TEMP_INDEX,
+        apsw.SQLITE_CREATE_TEMP_TABLE,
+        apsw.SQLITE_CREATE_TEMP_TRIGGER,
+        apsw.SQLITE_CREATE_TEMP_VIEW,
+    )
+)
 _OK: Final = int(apsw.SQLITE_OK)
 _DENY: Final = int(apsw.SQLITE_DENY)
 
@@ -55,6 +64,10 @@ class Guard:
             return _OK
         if action == apsw.SQLITE_DETACH:
             return self._refuse("DETACH is never needed: there is one database")
+        if action in _TEMPORARY or (action == apsw.SQLITE_CREATE_VTABLE and database == "temp"):
+            return self._refuse(
+                "temporary tables last only as long as a connection, which no two calls share"
+            )
         if action == apsw.SQLITE_TRANSACTION or action == apsw.SQLITE_SAVEPOINT:
             return self._refuse(
                 f"{first} is not allowed: a statement is a transaction by itself, and batch() makes one of many"

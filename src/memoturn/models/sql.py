@@ -30,8 +30,11 @@ _NOTHING_MORE: Final = re.compile(r"(?:\s|;|--[^\n]*|/\*.*?\*/)*", re.DOTALL).fu
 _statements: Final[GenerationalCache[str, Statement]] = GenerationalCache(4096)
 
 
-known: Final = _statements.get
-"""What is known of a text that was learned before, or None."""
+def known(sql: str) -> Statement | None:
+    """What is known of a text that was learned before. Raises `InvalidRequestError` for what is no text."""
+    if not isinstance(sql, str):
+        raise InvalidRequestError(f"SQL is text, not {type(sql).__name__}")
+    return _statements.get(sql)
 
 
 def learn(connection: apsw.Connection, sql: str) -> Statement:
@@ -40,8 +43,6 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
     Raises `InvalidRequestError` for anything that is not exactly one statement, or not allowed, and `SqlError`
     if SQLite does not understand it.
     """
-    if not isinstance(sql, str):
-        raise InvalidRequestError(f"SQL is text, not {type(sql).__name__}")
     guard = guard_of(connection)
     seen: list[tuple[str, Statement]] = []
 
@@ -56,7 +57,7 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
         cursor.execute(sql, _NULLS, can_cache=False)
     except apsw.ExecTraceAbort:
         pass
-    except apsw.Error as error:
+    except (apsw.Error, ValueError) as error:
         raise explain(error, guard.reason) from error
     finally:
         guard.strict = False
@@ -75,16 +76,21 @@ def run(
     connection: apsw.Connection, sql: str, params: Params | None, statement: Statement, txid: int = 0
 ) -> Rows:
     """Run one statement that has been learned, to its end. Raises `SqlError`."""
+    cursor: apsw.Cursor | None = None
     try:
         cursor = connection.execute(sql, params)
         if not statement.has_columns:
+            cursor.fetchall()  # An incremental vacuum goes on only as long as it is asked to.
             return Rows((), (), txid)
         try:
             columns = tuple([column[0] for column in cursor.get_description()])
         except apsw.ExecutionCompleteError:
             return Rows((), _columns_of(connection, sql), txid)
         return Rows([dict(zip(columns, row, strict=True)) for row in cursor], columns, txid)
-    except (apsw.Error, TypeError, OverflowError) as error:
+    except (apsw.Error, TypeError, OverflowError, ValueError) as error:
+        if cursor is not None:
+            # A statement that is left half run would hold the connection on its view.
+            cursor.close(True)
         raise explain(error, guard_of(connection).reason) from error
 
 
@@ -117,6 +123,12 @@ def explain(error: Exception, reason: str | None = None) -> MemoturnError:
         return CorruptError(f"SQLite finds the database damaged: {error}")
     if isinstance(error, apsw.IOError | apsw.FullError | apsw.NoMemError | apsw.CantOpenError):
         return UnavailableError(f"SQLite could not read or write: {error}")
-    if isinstance(error, apsw.BindingsError | TypeError | OverflowError):
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidRequestError(
+            f"a text in the answer is not UTF-8; read it with CAST(… AS BLOB): {error}"
+        )
+    if isinstance(error, UnicodeEncodeError):
+        return InvalidRequestError(f"SQL and its parameters have to be Unicode text: {error}")
+    if isinstance(error, apsw.BindingsError | TypeError | OverflowError | ValueError):
         return InvalidRequestError(f"the parameters do not fit the statement: {error}")
     return SqlError(str(error))
