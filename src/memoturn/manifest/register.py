@@ -6,6 +6,8 @@ be written. The loop never guesses: a write whose answer was lost is recognised 
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -13,7 +15,13 @@ import msgspec
 from msgspec.structs import replace
 
 from memoturn.base.cache import GenerationalCache
-from memoturn.base.errors import AlreadyExistsError, CorruptError, UnavailableError
+from memoturn.base.errors import (
+    AlreadyExistsError,
+    CorruptError,
+    MemoturnError,
+    UnavailableError,
+    UndecidedWriteError,
+)
 from memoturn.base.ids import Ids
 from memoturn.bucket import NO_VERSION, Bucket, Landed, ObjectNotFound, StaleVersionError, Version
 from memoturn.manifest.model import CatalogEntry, Manifest
@@ -21,6 +29,8 @@ from memoturn.manifest.watch import Watch
 
 KEPT_WRITE_IDS: Final = 8
 _ATTEMPTS: Final = 1000
+OUTDATED: Final = -1
+"""A token that no watch gives: what was held under it is to be read again."""
 
 
 R = TypeVar("R", Manifest, CatalogEntry)
@@ -53,6 +63,7 @@ class Register(Generic[R]):
         self._encode = msgspec.json.Encoder().encode
         self._decode: Callable[[bytes], R] = msgspec.json.Decoder(kind).decode
         self._cache: GenerationalCache[str, Held[R]] = GenerationalCache(cached)
+        self._caching = threading.Lock()
 
     def current(self, key: str) -> Held[R]:
         """The record, from memory while the watch says that it has not changed.
@@ -68,9 +79,7 @@ class Register(Generic[R]):
         """The record as the bucket has it now. Raises `ObjectNotFound`."""
         token = self._watch.token(key)
         body, version = self._bucket.get(key)
-        held = Held(self._parse(key, body), version, token)
-        self._cache.put(key, held)
-        return held
+        return self._keep(key, Held(self._parse(key, body), version, token))
 
     def create(self, key: str, record: R) -> Held[R]:
         """Write the first record at `key`. Raises `AlreadyExistsError` if there is one."""
@@ -78,6 +87,7 @@ class Register(Generic[R]):
         new = replace(record, seq=record.seq + 1, write_ids=(*record.write_ids, write_id)[-KEPT_WRITE_IDS:])
         self._check(None, new)
         version = self._bucket.create(key, self._encode(new), self._landed(new.seq, write_id))
+        self._cache.discard(key)
         return self._wrote(key, new, version)
 
     def create_or(self, key: str, record: R, over: Callable[[R], R]) -> Held[R]:
@@ -90,15 +100,25 @@ class Register(Generic[R]):
     def update(self, key: str, wish: Callable[[R], R], held: Held[R] | None = None) -> Held[R]:
         """Apply `wish` to the record until it is written, or `wish` raises; unchanged records are not written.
 
-        `held` is the newest the caller knows. Raises `ObjectNotFound`, whatever `wish` raises, and
+        `held` is the newest the caller knows. It may be outdated, so `wish` refuses and leaves alone only what
+        was read from the bucket after this call began. Raises `ObjectNotFound`, whatever `wish` raises, and
         `UndecidedWriteError` if the outcome of a write could not be learned.
         """
         held = held or self.current(key)
+        fresh = False
         for _ in range(_ATTEMPTS):
             old: R = held.record
-            new = wish(old)
+            try:
+                new = wish(old)
+            except MemoturnError:
+                if fresh:
+                    raise
+                new = old
             if new is old:
-                return held
+                if fresh:
+                    return held
+                held, fresh = self.read(key), True
+                continue
             write_id = self._ids.token()
             new = replace(new, seq=old.seq + 1, write_ids=(*old.write_ids, write_id)[-KEPT_WRITE_IDS:])
             self._check(old, new)
@@ -107,20 +127,37 @@ class Register(Generic[R]):
                     key, self._encode(new), held.version, self._landed(new.seq, write_id)
                 )
             except StaleVersionError:
-                held = self.read(key)
+                held, fresh = self.read(key), True
             except ObjectNotFound:
                 self._cache.discard(key)
+                raise
+            except UndecidedWriteError:
+                self._watch.ring(key)
                 raise
             else:
                 return self._wrote(key, new, version)
         raise UnavailableError(f"{key} was changed by others {_ATTEMPTS} times in a row; try again")
 
     def _wrote(self, key: str, new: R, version: Version) -> Held[R]:
+        """Our own record, whatever others have made of it since: its epoch, for one, is ours and not theirs."""
         token = self._watch.ring(key)
-        if version == NO_VERSION:
-            return self.read(key)
-        held = Held(new, version, token)
-        self._cache.put(key, held)
+        if version != NO_VERSION and not self._watch.tells_owner:
+            self._keep(key, held := Held(new, version, token))
+            return held
+        # Somebody may have written after us, and our ring may have covered up his: look once more.
+        with contextlib.suppress(MemoturnError):
+            there = self.read(key)
+            if there.version == version:
+                return there
+        return Held(new, NO_VERSION, OUTDATED)
+
+    def _keep(self, key: str, held: Held[R]) -> Held[R]:
+        """Remember a record, unless another thread has remembered a later one meanwhile; returns the later one."""
+        with self._caching:
+            known = self._cache.get(key)
+            if known is not None and known.record.seq > held.record.seq:
+                return known
+            self._cache.put(key, held)
         return held
 
     def _landed(self, seq: int, write_id: str) -> Callable[[bytes], Landed]:

@@ -180,8 +180,7 @@ def checkpoints(engine: Engine, database: str, branch_id: str | None = None) -> 
 def delete_checkpoint(engine: Engine, database: str, branch_id: str | None, name: str) -> None:
     """Forget a name. Raises `CheckpointNotFoundError`."""
     now = engine.clock.now_ms()
-    branch = engine.branch(database, branch_id)
-    engine.manifests.update(branch.key, lambda m: rules.drop_checkpoint(m, name, now))
+    engine.branch(database, branch_id).change(lambda m: rules.drop_checkpoint(m, name, now))
 
 
 # Moving the head.
