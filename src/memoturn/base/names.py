@@ -75,14 +75,14 @@ def parse_position(value: str | int | datetime | Position) -> Position:
     """
     if isinstance(value, AtTxid | AtTime | AtCheckpoint):
         return value
-    if isinstance(value, bool):
-        raise InvalidRequestError(f"{value!r} is not a position; give a checkpoint, a txid or a time")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise InvalidRequestError(f"{value} is not a txid; txids count from 0, the empty database")
         return AtTxid(TXID(value))
     if isinstance(value, datetime):
         return AtTime(ms_of(value))
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{value!r} is not a position; give a checkpoint, a txid or a time")
     if value.isascii() and value.isdigit():
         return AtTxid(TXID(int(value[:20])))
     if looks_like_time(value):
@@ -107,6 +107,10 @@ def parse_address(text: str) -> Address:
 
     Raises `InvalidRequestError` for a bad name or position.
     """
+    if not isinstance(text, str):
+        raise InvalidRequestError(
+            f"{text!r} is not an address; write 'db', 'db@branch' or 'db@branch:position'"
+        )
     database, at, rest = text.partition("@")
     check_name("database", database)
     if not at:

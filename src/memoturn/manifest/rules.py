@@ -253,8 +253,8 @@ def ttl_at(ttl_seconds: float | None, now: UnixMs) -> UnixMs | None:
     """When something with this time to live expires, in unix milliseconds. Raises for a ttl that is not positive."""
     if ttl_seconds is None:
         return None
-    if isinstance(ttl_seconds, bool) or not 0 < ttl_seconds <= 10 * 365 * 86400:
+    if type(ttl_seconds) not in (int, float) or not 0 < ttl_seconds <= 10 * 365 * 86400:
         raise InvalidRequestError(
-            f"a ttl of {ttl_seconds} is not possible; give seconds, more than 0, up to ten years"
+            f"a ttl of {ttl_seconds!r} is not possible; give seconds, more than 0, up to ten years"
         )
     return UnixMs(now + round(ttl_seconds * 1000))

@@ -149,12 +149,16 @@ class Engine:
             node_id, bucket, watch, machine, shipper, log=log, disk=disk, set_aside=home / "set-aside"
         )
 
+    def check_open(self) -> None:
+        """Raise `ClosedError` if this engine was closed, or belongs to the parent of this process."""
+        if self._closed is not None:
+            raise ClosedError(self._closed)
+
     # Finding things.
 
     def entry(self, name: str) -> CatalogEntry:
         """The catalog entry of a living database. Raises `DatabaseNotFoundError`."""
-        if self._closed is not None:
-            raise ClosedError(self._closed)
+        self.check_open()
         try:
             entry = self.catalog.current(keys.catalog_key(name)).record
         except ObjectNotFound:
@@ -271,6 +275,7 @@ class Engine:
 
     def sync(self) -> None:
         """Ship all that this process has committed. Raises `UnavailableError` if the store does not take it."""
+        self.check_open()
         for branch in self.open_branches():
             branch.ship()
 

@@ -24,6 +24,7 @@ def create(
 
     `ttl` is in seconds. Raises `AlreadyExistsError` or `InvalidRequestError`.
     """
+    engine.check_open()
     check_name("database", name)
     now = engine.clock.now_ms()
     ids = engine.ids
@@ -52,6 +53,7 @@ def get(engine: Engine, name: str) -> DatabaseInfo:
 
 def list_(engine: Engine, cursor: str | None = None, limit: int | None = None) -> Iterator[DatabaseInfo]:
     """Living databases in order of their names, beginning after the name `cursor`."""
+    engine.check_open()
     after = None if cursor is None else keys.catalog_key(cursor)
     found = 0
     for info in engine.bucket.list(keys.CATALOG, after=after):

@@ -10,9 +10,16 @@ import binascii
 
 import msgspec
 
-from memoturn.base.errors import ConflictError, InvalidRequestError
+from memoturn.base.errors import (
+    BranchNotFoundError,
+    ConflictError,
+    DatabaseNotFoundError,
+    InvalidRequestError,
+)
+from memoturn.base.names import check_name
 from memoturn.base.results import UndoResult
 from memoturn.base.txids import TXID
+from memoturn.bucket import ObjectNotFound
 from memoturn.manifest import keys, rules
 from memoturn.node.engine import Engine
 
@@ -34,10 +41,15 @@ class Undo(msgspec.Struct, frozen=True, array_like=True):
 
 def parse(token: str) -> Undo:
     """Read a token. Raises `InvalidRequestError`."""
-    body = token.removeprefix("u_")
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=Undo)
-    except (binascii.Error, msgspec.MsgspecError, UnicodeError, ValueError):
+        body = token.removeprefix("u_")
+        undo = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=Undo)
+        # Anybody can write a token, and its names are going to be part of keys.
+        check_name("database", undo.database)
+        if undo.what != "delete-database":
+            check_name("branch", undo.branch_id)
+        return undo
+    except (AttributeError, TypeError, binascii.Error, msgspec.MsgspecError, ValueError, InvalidRequestError):
         raise InvalidRequestError(
             "that is no undo token; pass the one that rewind, reset, promote or delete has returned"
         ) from None
@@ -55,20 +67,28 @@ def undo(engine: Engine, database: str, token: str) -> UndoResult:
     if done.database != database:
         raise InvalidRequestError(f"the token was given for database {done.database!r}, not {database!r}")
     if done.what == "delete-database":
-        engine.catalog.update(
-            keys.catalog_key(database), lambda old: rules.undelete_database(old, database, done.db_uuid)
-        )
+        engine.check_open()
+        try:
+            engine.catalog.update(
+                keys.catalog_key(database), lambda old: rules.undelete_database(old, database, done.db_uuid)
+            )
+        except ObjectNotFound:
+            raise DatabaseNotFoundError(f"there never was a database {database!r} in this store") from None
         return UndoResult(done.what, database, None, None)
     entry = engine.entry(database)
     if entry.db_uuid != done.db_uuid:
         raise ConflictError(f"database {database!r} was created again since the token was given")
+    if done.what not in ("promote", "delete-branch", "rewind"):
+        raise InvalidRequestError(f"the token asks to undo {done.what!r}, which this release cannot")
     if done.what == "promote":
         promoted = branches.promote(engine, database, done.branch_id)
         return UndoResult(done.what, promoted.default_branch, None, promoted.undo)
     if done.what == "delete-branch":
-        engine.manifests.update(
-            keys.manifest_key(done.db_uuid, done.branch_id), lambda old: rules.undelete(old, done.incarnation)
-        )
+        key = keys.manifest_key(done.db_uuid, done.branch_id)
+        try:
+            engine.manifests.update(key, lambda old: rules.undelete(old, done.incarnation))
+        except ObjectNotFound:
+            raise BranchNotFoundError(f"database {database!r} has no branch {done.branch_id!r}") from None
         return UndoResult(done.what, done.branch_id, None, None)
     branch = engine.branch(database, done.branch_id)
     if branch.incarnation != done.incarnation or done.txid is None:
