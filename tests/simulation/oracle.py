@@ -1,0 +1,319 @@
+"""What really happened, told from the writes that the store carried out, and what was promised about it.
+
+The oracle sees each write at the moment it takes effect. It rebuilds every position of every branch from the raw
+commits, with code that shares nothing with the engine's views, and holds every acknowledgement against that.
+History only ever grows: each write is checked to extend what was there, so what held once holds for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+
+from memoturn.manifest import keys
+from memoturn.manifest.model import CatalogEntry, Manifest
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.segments.checksum import CHECKSUM_FLAG, page_checksum
+from memoturn.segments.ltx import decode_ltx
+from memoturn.segments.pack import PackIndex, parse_pack_tail
+
+from .scheduler import Violation
+
+_manifest = msgspec.json.Decoder(Manifest).decode
+_entry = msgspec.json.Decoder(CatalogEntry).decode
+READ_TOKENS = "SELECT token FROM t ORDER BY id"
+
+
+class Image(NamedTuple):
+    """The content of one position."""
+
+    pages: dict[int, bytes]
+    count: int
+    checksum: int
+    tokens: tuple[str, ...]
+
+
+EMPTY_IMAGE = Image({}, 0, CHECKSUM_FLAG, ())
+
+
+class Line:
+    """One incarnation of a branch: its newest manifest, and the content of every txid of its own."""
+
+    def __init__(self, key: str, manifest: Manifest) -> None:
+        self.key = key
+        self.manifest = manifest
+        self.images: dict[int, Image] = {}
+        self.token_at: dict[int, str] = {}
+        self.contents: set[tuple[str, ...]] = {()}
+        self.former: Manifest | None = None
+
+    def add(self, txid: int, image: Image) -> None:
+        self.images[txid] = image
+        self.contents.add(image.tokens)
+
+
+class Written(NamedTuple):
+    """One version of a record, by whom, and when."""
+
+    number: int
+    record: Any
+    label: Any
+
+
+@dataclass
+class Standard:
+    """A commit that was acknowledged as being on a machine's disk."""
+
+    token: str
+    ref: str
+    epoch: int
+    txid: int
+    machine: str
+    disk: int
+    node_id: str
+
+
+@dataclass
+class Pin:
+    """A position whose content was promised to stay: by a checkpoint, a fork or a rewind."""
+
+    what: str
+    incarnation: str
+    txid: int
+    image: Image = field(repr=False)
+
+
+class Oracle:
+    """All that was written and all that was promised."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, Any]] = {}
+        self.lines: dict[str, Line] = {}
+        self.versions: dict[str, list[Written]] = {}
+        self.number = 0
+        self.attempted: dict[str, str] = {}
+        """Every token that was ever sent to a database, and the machine it was sent from."""
+        self.committed: dict[str, tuple[str, int]] = {}
+        self.standard: list[Standard] = []
+        self.pins: list[Pin] = []
+        self.writers: dict[tuple[str, int], str] = {}
+        """Which process has written a branch under an epoch."""
+        self.acknowledged = 0
+
+    # Writes, as they take effect.
+
+    def written(self, key: str, body: bytes, before: bytes | None, label: Any) -> None:
+        """The object at `key` now holds `body`; it held `before`."""
+        self.number += 1
+        if "/branches/" in key:
+            manifest = _manifest(body)
+            old = None if before is None else _manifest(before)
+            if "~" in key:
+                line = self.lines[manifest.incarnation]
+                require(manifest.incarnation in key, f"{key} holds {manifest.incarnation}")
+                line.former = manifest
+            else:
+                self._manifest_written(key, manifest, old, label)
+            self.versions.setdefault(key, []).append(Written(self.number, manifest, label))
+        elif key.startswith(keys.CATALOG):
+            entry = _entry(body)
+            if before is not None:
+                was = _entry(before)
+                replaced = was.db_uuid != entry.db_uuid
+                require(not replaced or was.deleted_at is not None, f"{key}: a living database was replaced")
+            self.versions.setdefault(key, []).append(Written(self.number, entry, label))
+        else:
+            same = before is None or before == body
+            require(same, f"{key}: an immutable object was overwritten with other content")
+
+    def _manifest_written(self, key: str, new: Manifest, old: Manifest | None, label: Any) -> None:
+        if old is None or old.incarnation != new.incarnation:
+            require(new.incarnation not in self.lines, f"{new.incarnation} was created twice")
+            if old is not None:
+                self._check_replaced(key, old)
+            line = self.lines[new.incarnation] = Line(key, new)
+            first = new.timeline[0]
+            line.add(first.base_txid, self._content(line, first.base, first.base_txid))
+            require(new.head_txid == first.base_txid, f"{key}: a new branch begins at what it continues")
+            return
+        line = self.lines[new.incarnation]
+        what = f"{key} seq {new.seq}"
+        require(
+            new.head_txid >= old.head_txid, f"{what}: the head fell from {old.head_txid} to {new.head_txid}"
+        )
+        require(new.epoch >= old.epoch, f"{what}: the epoch fell from {old.epoch} to {new.epoch}")
+        require(new.segments[: len(old.segments)] == old.segments, f"{what}: segments were lost")
+        require(new.timeline[: len(old.timeline)] == old.timeline, f"{what}: the past was changed")
+        require(new.parent == old.parent, f"{what}: the parent changed")
+        lost = old.checkpoints.keys() - new.checkpoints.keys()
+        require(not lost, f"{what}: checkpoints were lost: {lost}")
+        require(new.owner == old.owner or new.epoch > old.epoch, f"{what}: a new owner under an old epoch")
+        for name in new.segments[len(old.segments) :]:
+            segment = SegmentName.parse(name)
+            if new.epoch == old.epoch:
+                epochs = f"{what}: {name} was linked under epoch {new.epoch}"
+                require(segment.epoch == new.epoch, epochs)
+            self._link(line, new, name)
+        for stretch in new.timeline[len(old.timeline) :]:
+            begins = max(line.images) + 1
+            require(
+                stretch.from_txid == begins, f"{what}: txid {stretch.from_txid} is used, {begins} is next"
+            )
+            line.add(stretch.from_txid, self._content(line, stretch.base, stretch.base_txid))
+            if label is not None:
+                label.stretches += 1
+        require(max(line.images) == new.head_txid, f"{what}: the head is not the last txid")
+        line.manifest = new
+
+    def _check_replaced(self, key: str, old: Manifest) -> None:
+        """Whoever descends from a replaced branch must find all of its history under its former key."""
+        gone = old.deleted_at is not None or old.ttl_at is not None
+        require(gone, f"{key}: a living branch was replaced")
+        former = self.lines[old.incarnation].former
+        complete = (
+            former is not None and former.segments == old.segments and former.head_txid == old.head_txid
+        )
+        require(complete, f"{key}: {old.incarnation} was replaced before its history was kept")
+
+    def _link(self, line: Line, manifest: Manifest, name: str) -> None:
+        """Add the commits of a pack that the manifest now names."""
+        db_uuid = line.key.split("/")[1]
+        key = keys.segment_key(db_uuid, manifest.incarnation, name)
+        require(key in self.objects, f"{line.key} seq {manifest.seq} names {key}, which is not there")
+        body = self.objects[key][0]
+        index = parse_pack_tail(body, len(body))
+        assert isinstance(index, PackIndex)
+        at = 0
+        for transaction in index.transactions():
+            ltx = decode_ltx(body[at : at + transaction.length])
+            at += transaction.length
+            txid = transaction.txid
+            last = max(line.images)
+            require(txid == last + 1, f"{key}: commit {txid} was linked behind {last}")
+            before = line.images[last]
+            pages = {**before.pages, **dict(ltx.pages)}
+            count = ltx.header.commit
+            pages = {number: page for number, page in pages.items() if number <= count}
+            checksum = CHECKSUM_FLAG
+            for number, page in pages.items():
+                checksum = CHECKSUM_FLAG | (checksum ^ page_checksum(number, page))  # type: ignore[arg-type,assignment]
+            built_on = ltx.header.pre_checksum if before.count else 0
+            require(
+                built_on == (before.checksum if before.count else 0),
+                f"{key}: {txid} was made on another state",
+            )
+            require(
+                checksum == ltx.post_checksum, f"{key}: the pages of {txid} do not add up to its checksum"
+            )
+            image = Image(pages, count, checksum, tokens_of(pages, count))
+            added = image.tokens[len(before.tokens) :]
+            appended = image.tokens[: len(before.tokens)] == before.tokens and len(added) == 1
+            require(appended, f"{key}: txid {txid} turned {before.tokens} into {image.tokens}")
+            token = added[0]
+            require(token in self.attempted, f"{key}: {token} at {txid} was never written")
+            there = self.committed.get(token)
+            require(there is None, f"{key}: {token} was committed at {there} and again at {txid}")
+            self.committed[token] = (manifest.incarnation, txid)
+            line.token_at[txid] = token
+            line.add(txid, image)
+
+    def _content(self, line: Line, base: str, txid: int) -> Image:
+        if base == "empty":
+            return EMPTY_IMAGE
+        if base == "self":
+            return self.image(line.manifest.incarnation, txid)
+        parent = line.manifest.parent
+        assert parent is not None
+        return self.image(parent.incarnation, txid)
+
+    def image(self, incarnation: str, txid: int) -> Image:
+        """The content of a position, which must be in the store."""
+        line = self.lines[incarnation]
+        while txid not in line.images and line.manifest.parent is not None and txid < min(line.images):
+            line = self.lines[line.manifest.parent.incarnation]
+        require(txid in line.images, f"txid {txid} of {incarnation} is not in the store")
+        return line.images[txid]
+
+    # Acknowledgements, as they are given.
+
+    def logged(self, ref: str, epoch: int, node_id: str) -> None:
+        """A process has made a commit durable on its machine."""
+        writer = self.writers.setdefault((ref, epoch), node_id)
+        require(writer == node_id, f"{writer} and {node_id} both wrote {ref} under epoch {epoch}")
+
+    def durable(self, token: str, txid: int) -> None:
+        """A client was told that its commit is in the store."""
+        self.acknowledged += 1
+        there = self.committed.get(token)
+        require(there is not None, f"{token} at {txid} was acknowledged as durable and is not in the store")
+        assert there is not None
+        require(there[1] == txid, f"{token} was acknowledged at {txid} and is at {there[1]}")
+
+    def pinned(self, what: str, incarnation: str, txid: int) -> None:
+        """A client was told that a position has a name, a child, or a new head that shows it."""
+        self.acknowledged += 1
+        self.pins.append(Pin(what, incarnation, txid, self.image(incarnation, txid)))
+
+    def since(self, key: str, number: int) -> list[Written]:
+        """The record at `key` as it was when the oracle had counted `number` writes, and all versions after."""
+        versions = self.versions.get(key, [])
+        before = [version for version in versions if version.number <= number][-1:]
+        return before + [version for version in versions if version.number > number]
+
+    def promised(self, what: str, key: str, number: int, holds: Callable[[Any], bool]) -> Any:
+        """Require that some version of a record since `number` shows what a client was told."""
+        for version in self.since(key, number):
+            if holds(version.record):
+                return version.record
+        raise Violation(f"{what} was acknowledged, and {key} never showed it")
+
+    def read(
+        self, what: str, key: str, machine: str, txid: int, tokens: tuple[str, ...], exact: bool
+    ) -> None:
+        """A client was shown `tokens` at `txid` of the branch at `key`.
+
+        That is what the store has there, or, unless `exact`, what it has somewhere with commits of the client's own
+        machine on top that have not shipped.
+        """
+        lines = [line for line in self.lines.values() if line.key == key]
+        for line in lines:
+            if any(
+                txid in each.images and each.images[txid].tokens == tokens for each in self._ancestry(line)
+            ):
+                return
+        if not exact:
+            for line in lines:
+                for end in range(len(tokens), -1, -1):
+                    if tokens[:end] in line.contents:
+                        return
+                    if self.attempted.get(tokens[end - 1]) != machine:
+                        break
+        raise Violation(f"{what} showed {tokens} at txid {txid}, which never was its content")
+
+    def _ancestry(self, line: Line) -> list[Line]:
+        found = [line]
+        while (parent := found[-1].manifest.parent) is not None:
+            found.append(self.lines[parent.incarnation])
+        return found
+
+
+def tokens_of(pages: dict[int, bytes], count: int) -> tuple[str, ...]:
+    """The rows of a database given as pages."""
+    if not count:
+        return ()
+    connection = apsw.Connection(":memory:")
+    connection.deserialize("main", b"".join(pages[number] for number in range(1, count + 1)))
+    try:
+        return tuple(row[0] for row in connection.execute(READ_TOKENS))
+    finally:
+        connection.close(True)
+
+
+def require(holds: bool, rule: str) -> None:
+    """Raise `Violation` unless it holds."""
+    if not holds:
+        raise Violation(rule)
