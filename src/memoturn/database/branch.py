@@ -545,6 +545,9 @@ class Branch:
             self.settle_head()
             with self._shipping:
                 held = self._update(wish)
+                if self._owned and self._overtaken(held.record):
+                    # The change is made, but what is written from now on would be under an epoch that has passed.
+                    self._fence(held.record)
                 self._adopt(held, held.token, None if self._owned else [])
                 return held.record
 
@@ -566,6 +569,10 @@ class Branch:
                 with self._shipping:
                     try:
                         held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
+                    except FencedError as error:
+                        # Else a branch that is only ever rewound here would stay overtaken for good.
+                        self._fence(self._env.manifests.read(self.key).record)
+                        raise self._take_fenced() from error
                     except (ConflictError, NotFoundError, TxidNotRetainedError):
                         raise
                     except BaseException:
