@@ -6,6 +6,7 @@ import itertools
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import apsw
 
 from bench.measure import Figure, Times, best_of, measure, measure_both, ratio, times_of, us
 from bench.samples import filled
-from memoturn import Memoturn
+from memoturn import Database, Memoturn
 
 
 def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
@@ -77,19 +78,14 @@ def _forks(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
         yield _first_query(of_big)
 
 
-def _first_query(db: object) -> Figure:
-    samples = []
-    for number in range(200):
-        samples.append(_fork_and_query(db, number))
-    both = times_of(samples)
+def _first_query(db: Database) -> Figure:
+    both = times_of([_fork_and_query(db, number) for number in range(200)])
     return Figure(
         "fork of 1 GiB, then first point query on it, warm", "≤ 1 ms", str(both), "", both.p50 <= 1000
     )
 
 
-def _fork_and_query(db, number: int) -> int:  # type: ignore[no-untyped-def]
-    import time
-
+def _fork_and_query(db: Database, number: int) -> int:
     start = time.perf_counter_ns()
     fork = db.branch.create(f"q{number}")
     fork.sql("SELECT x FROM t WHERE id = ?", [5000 + number % 7])
@@ -113,7 +109,7 @@ def _many_branches() -> Figure:
     )
 
 
-def _create_some(db, start: int, count: int) -> Times:  # type: ignore[no-untyped-def]
+def _create_some(db: Database, start: int, count: int) -> Times:
     return measure(lambda n: db.branch.create(f"b{start + n}"), count, warm=0)
 
 
@@ -128,7 +124,8 @@ def _vacuum_into(path: Path, scratch: Path) -> None:
 def _postgres_template(scratch: Path) -> float | None:
     """Microseconds of CREATE DATABASE … TEMPLATE on a server of our own, or None without PostgreSQL."""
     bindir = next((Path(found).parent for found in _postgres_programs()), None)
-    if bindir is None:
+    client = shutil.which("psql")
+    if bindir is None or client is None:
         return None
     import os
     import pwd
@@ -152,7 +149,7 @@ def _postgres_template(scratch: Path) -> float | None:
         except (OSError, subprocess.CalledProcessError):
             return None
         try:
-            psql = [bindir / "psql", "-h", base, "-U", "postgres", "-q", "-c"]
+            psql = [client, "-h", base, "-U", "postgres", "-q", "-c"]
 
             def create() -> None:
                 subprocess.run([*psql, "CREATE DATABASE copied TEMPLATE template1"], **run)  # type: ignore[call-overload]
