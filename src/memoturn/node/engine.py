@@ -25,7 +25,7 @@ from memoturn.base.errors import (
 from memoturn.base.ids import Ids
 from memoturn.base.settings import Settings
 from memoturn.base.txids import EMPTY
-from memoturn.bucket import Bucket, ObjectNotFound, open_bucket
+from memoturn.bucket import Bucket, ObjectNotFound, open_bucket, probe
 from memoturn.database.branch import Branch
 from memoturn.database.environment import Environment
 from memoturn.database.log import CommitLog
@@ -129,6 +129,8 @@ class Engine:
         settings, clock, ids = self.settings, self.clock, self.ids
         home = _home_of(url, settings)
         bucket = open_bucket(_bucket_url(url, home), clock=clock, ids=ids, options=options)
+        if not bucket.is_local:
+            probe(bucket, clock=clock, ids=ids)
         node_id = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
         commit = settings.commit
         shipper = Shipper(clock, commit.ship_interval_ms / 1000, commit.ship_bytes, _on_ship_failure)
