@@ -57,7 +57,7 @@ _MEASURES: Final = (
     ),
     ("playlist entries", "PlaylistTrack", "SELECT count(*) AS n FROM PlaylistTrack"),
 )
-_NEEDED: Final = frozenset(table for _, table, _ in _MEASURES)
+_NEEDED: Final = frozenset(["Playlist", *(table for _, table, _ in _MEASURES)])
 _NAME: Final = "music"
 
 
@@ -246,12 +246,13 @@ class _Tour:
             self._note(
                 f"             {tracks:,} tracks" + ("" if same else ", the damage, still in the past")
             )
-        self._other("sql", _NAME, "INSERT INTO Genre (GenreId, Name) VALUES (999, 'From another process')")
+        insert = "INSERT INTO Playlist (PlaylistId, Name) VALUES (?, ?)"
+        self._other("sql", _NAME, insert, "999", "Written elsewhere")
         row = self._step(
-            lambda: self.db.sql("SELECT Name FROM Genre WHERE GenreId = 999")[0],
+            lambda: self.db.sql("SELECT Name FROM Playlist WHERE PlaylistId = 999")[0],
             lambda row: f"this process reads what the other one wrote: “{row['Name']!s}”",
         )
-        self._expect(row["Name"] == "From another process", "the other process's commit is seen")
+        self._expect(row["Name"] == "Written elsewhere", "the other process's commit is seen")
 
     def _damaged_txid(self) -> int:
         return self._memory.db(f"{_NAME}@main").at("before-task").txid + len(_HARM)

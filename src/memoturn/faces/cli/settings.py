@@ -132,7 +132,7 @@ def _store_of_objects(url: str) -> str:
     if not url.startswith("file:"):
         return url
     stem, _, last = url.rstrip("/").rpartition("/")
-    if last != "objects" or stem in ("file:", "file:/"):
+    if last != "objects" or stem.rstrip("/") == "file:":
         raise UsageError(
             f"MEMOTURN_OBJECT_STORE {url!r} does not end in /objects; a store of files keeps its objects there, "
             "so set MEMOTURN_URL to the directory that holds it"

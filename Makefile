@@ -1,0 +1,53 @@
+# Everything starts from a Python of 3.11 or later; the rest is set up on first use.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+  $(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help venv demo test lint format bench clean
+
+help:
+	@echo "make demo     break a database and get it back, on a real store"
+	@echo "make test     run all tests"
+	@echo "make lint     check style, types and which room imports which"
+	@echo "make bench    measure, and write the table in the README"
+	@echo "make venv     set up .venv, which the others do by themselves"
+	@echo "make format   put the code into the style that lint checks"
+	@echo "make clean    remove what the others have made"
+
+venv: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Memoturn needs Python 3.11 or later: make venv PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv (once, and again when pyproject.toml has changed)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+# A Chinook database, if there is one; the demo makes its own small music store otherwise.
+CHINOOK ?= $(wildcard ../shared/data/chinook.sqlite)
+
+demo: venv
+	@$(BIN)/memoturn demo $(if $(CHINOOK),--file $(CHINOOK))
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: venv
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf .venv .tools dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

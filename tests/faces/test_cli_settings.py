@@ -1,0 +1,122 @@
+"""Flags go before variables and variables before defaults, and `memoturn config` says which it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memoturn.faces.cli.errors import UsageError
+from memoturn.faces.cli.settings import Setting, configure
+from tests.faces.conftest import Cli
+
+HERE = Path.cwd()
+
+
+def shown(url: str | None, environ: dict[str, str]) -> dict[str, tuple[object, str]]:
+    return {s.name: (s.value, s.source) for s in configure(url, environ).shown}
+
+
+def test_every_setting_has_its_default() -> None:
+    assert shown(None, {}) == {
+        "MEMOTURN_URL": ("file:./data", "default"),
+        "MEMOTURN_OBJECT_STORE": (f"file://{HERE}/data/objects", "default"),
+        "MEMOTURN_DATA_DIR": (f"{HERE}/data", "default"),
+        "MEMOTURN_DURABILITY": ("standard", "default"),
+        "MEMOTURN_SHIP_INTERVAL_MS": (200, "default"),
+        "MEMOTURN_PAGE_CACHE_BYTES": (64 << 20, "default"),
+        "MEMOTURN_DISK_CACHE_BYTES": (1 << 30, "default"),
+        "MEMOTURN_HOT_CAP": (256, "default"),
+        "MEMOTURN_NODE_ID": (None, "default"),
+        "MEMOTURN_ADVERTISE": (None, "default"),
+    }
+
+
+def test_variables_reach_the_settings() -> None:
+    given = {
+        "MEMOTURN_URL": "s3://bucket/prefix",
+        "MEMOTURN_DATA_DIR": "/var/lib/memoturn",
+        "MEMOTURN_DURABILITY": "durable",
+        "MEMOTURN_SHIP_INTERVAL_MS": "50",
+        "MEMOTURN_PAGE_CACHE_BYTES": "1000",
+        "MEMOTURN_DISK_CACHE_BYTES": "0",
+        "MEMOTURN_HOT_CAP": "3",
+        "MEMOTURN_NODE_ID": "n1",
+        "MEMOTURN_ADVERTISE": "http://n1:8080",
+    }
+    url, home, settings, listed = configure(None, given)
+    assert (url, home) == ("s3://bucket/prefix", None)
+    assert (settings.commit.durability, settings.commit.ship_interval_ms) == ("durable", 50)
+    assert (settings.cache.page_cache_bytes, settings.cache.disk_cache_bytes) == (1000, 0)
+    assert (settings.hot_cap, settings.node_id, settings.advertise) == (3, "n1", "http://n1:8080")
+    assert settings.data_dir == "/var/lib/memoturn"
+    assert {s.source for s in listed} == {"env"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "environ", "url", "source"),
+    [
+        ("file:./a", {"MEMOTURN_URL": "file:./b"}, "file:./a", "flag"),
+        (None, {"MEMOTURN_URL": "file:./b", "MEMOTURN_OBJECT_STORE": "s3://c"}, "file:./b", "env"),
+        (None, {"MEMOTURN_OBJECT_STORE": "s3://c/d"}, "s3://c/d", "env"),
+        (None, {"MEMOTURN_OBJECT_STORE": "file://./data/objects"}, "file:./data", "env"),
+        (None, {"MEMOTURN_OBJECT_STORE": "file:///srv/memoturn/objects/"}, "file:///srv/memoturn", "env"),
+        (None, {"MEMOTURN_DATA_DIR": "/srv/x"}, "file:/srv/x", "env"),
+        (None, {"MEMOTURN_URL": ""}, "file:./data", "default"),
+        ("file://./a", {}, "file:./a", "flag"),
+    ],
+)
+def test_where_the_store_is_taken_from(
+    flag: str | None, environ: dict[str, str], url: str, source: str
+) -> None:
+    assert configure(flag, environ).url == url
+    assert shown(flag, environ)["MEMOTURN_URL"] == (url, source)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"MEMOTURN_DURABILITY": "eventual"},
+        {"MEMOTURN_HOT_CAP": "0"},
+        {"MEMOTURN_HOT_CAP": "many"},
+        {"MEMOTURN_PAGE_CACHE_BYTES": "-1"},
+        {"MEMOTURN_SHIP_INTERVAL_MS": "0"},
+        {"MEMOTURN_OBJECT_STORE": "file:///srv/elsewhere"},
+        {"MEMOTURN_OBJECT_STORE": "file:///objects"},
+        {"MEMOTURN_URL": "ftp://x"},
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named(environ: dict[str, str]) -> None:
+    (name,) = environ
+    with pytest.raises(UsageError, match=name):
+        configure(None, environ)
+
+
+def test_config_prints_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMOTURN_HOT_CAP", "12")
+    told = cli("config", "--url", "file:./here")
+    rows = {line.split()[0]: line.split()[1:] for line in told.out.splitlines()}
+    assert rows["setting"] == ["value", "from"]
+    assert rows["MEMOTURN_URL"] == ["file:./here", "flag"]
+    assert rows["MEMOTURN_HOT_CAP"] == ["12", "env"]
+    assert rows["MEMOTURN_DURABILITY"] == ["standard", "default"]
+    assert Setting("MEMOTURN_HOT_CAP", 12, "env") in [
+        Setting(**entry) for entry in cli("config", "--json").json
+    ]
+    assert _row(cli, monkeypatch) == ["http://x", "env"]
+
+
+def _row(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("MEMOTURN_URL", "http://x")
+    return cli("config").out.splitlines()[1].split()[1:]
+
+
+def test_a_setting_that_is_wrong_ends_every_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMOTURN_DURABILITY", "eventual")
+    assert cli("config", "--json", code=2).error["code"] == "invalid_request"
+
+
+def test_url_and_json_may_stand_before_the_command(cli: Cli, tmp_path: Path) -> None:
+    cli("--url", "file:./elsewhere", "db", "create", "agent-42")
+    assert (tmp_path / "elsewhere" / "objects").is_dir()
+    assert len(cli("--json", "db", "list", "--url", "file:./elsewhere").json) == 1
