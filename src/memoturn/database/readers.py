@@ -4,6 +4,10 @@ A connection stays in a read transaction on its view, so that a read costs no lo
 is wanted it ends the transaction, is shown that view and begins another; SQLite sees the changed counter in
 page 1 and drops the pages that it had kept. It keeps its schema as long as the schema's number is the same, and
 that number is only comparable along one linear history: a connection is never moved to another stretch.
+
+Nor is it moved between an empty view and one with pages. SQLite does not read the counter of a file without pages,
+but keeps a page 1 of zeroes for it; shown again the view that it had seen before the empty one, it would find the
+counter that it remembers and believe in the zeroes.
 """
 
 from __future__ import annotations
@@ -54,6 +58,11 @@ class Reader:
         self.connection.close(True)
 
 
+def _continues(before: Source, after: Source) -> bool:
+    """Whether a connection may be moved from one view to the other."""
+    return before.stretch == after.stretch and bool(before.page_count) == bool(after.page_count)
+
+
 class ReaderPool:
     """The readers of one branch. At most eight are kept while nobody uses them."""
 
@@ -74,8 +83,8 @@ class ReaderPool:
         with self._lock:
             idle.append(reader)
             reader = next((r for r in idle if r.view is view), reader)
-            if reader.view.stretch != view.stretch:
-                found = next((r for r in idle if r.view.stretch == view.stretch), None)
+            if not _continues(reader.view, view):
+                found = next((r for r in idle if _continues(r.view, view)), None)
                 if found is None:
                     return Reader(view, self._prepare)
                 reader = found
