@@ -92,6 +92,7 @@ class Branch:
         self._fenced: FencedError | None = None
         self._writer: Writer | None = None
         self._pending: Commit | None = None
+        self._losses = 0
         self._asked_back_at = 0.0
 
     # Reading.
@@ -128,7 +129,7 @@ class Branch:
         check_position(manifest, txid)
         view = self._past.get(txid)
         if view is None:
-            view = open_view(self._env.store, self.db_uuid, manifest, txid, self._env.manifest_of)
+            view = self._open_view(manifest, txid)
             self._past.put(txid, view)
         return view
 
@@ -175,15 +176,15 @@ class Branch:
     def _adopt(self, held: Held[Manifest], token: int, foreign: list[Commit] | None = None) -> Source:
         """Make `held` what this branch stands on, with the tail above it: a neighbour's, or our own."""
         manifest = held.record
+        if foreign is not None and manifest.epoch != self._held.record.epoch:
+            self._lose_tail()
         shipped = self._shipped
         if (
             shipped is None
             or shipped.txid != manifest.head_txid
             or self._held.record.segments != manifest.segments
         ):
-            shipped = open_view(
-                self._env.store, self.db_uuid, manifest, manifest.head_txid, self._env.manifest_of
-            )
+            shipped = self._open_view(manifest, manifest.head_txid)
         with self._state:
             if foreign is None:
                 tail = self._tail if not self._tail.commits else self._tail.after(manifest.head_txid)
@@ -193,6 +194,21 @@ class Branch:
             self._ttl_at = manifest.ttl_at
             self._head = TailView(shipped, tail, tail.commits[-1]) if tail.commits else shipped
             return self._head
+
+    def _open_view(self, manifest: Manifest, txid: TXID) -> View:
+        env = self._env
+        return open_view(env.store, self.db_uuid, manifest, txid, env.manifest_of, self._losses)
+
+    def _lose_tail(self) -> None:
+        """Readers may have seen commits that never made it to the bucket, whose txids stand for others from now on.
+
+        A connection tells by the txid whether its pages are current, so none may go on from there.
+        """
+        with self._state:
+            if self._tail.commits:
+                self._tail = Tail()
+                self._head = self._shipped = None
+                self._losses += 1
 
     # Writing.
 
@@ -420,6 +436,8 @@ class Branch:
             self._epoch = old.epoch
             commits = self._tail.after(old.head_txid).commits
         else:
+            if old.epoch != self._held.record.epoch:
+                self._lose_tail()
             commits = self._read_along(old)
         segment = None
         if commits:
@@ -505,11 +523,11 @@ class Branch:
 
     def _fence(self, manifest: Manifest) -> None:
         """Another writer has overtaken this one: acknowledge nothing more, and keep what was not shipped."""
+        commits = self._tail.commits
+        self._lose_tail()
         with self._state:
-            commits, self._tail = self._tail.commits, Tail()
             self._owned = False
-            self._head = None
-            self._shipped = None
+            self._head = self._shipped = None
         owner = manifest.owner.node_id if manifest.owner else "nobody"
         what = (
             f"was deleted and created again as {manifest.incarnation}"

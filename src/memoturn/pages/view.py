@@ -23,13 +23,17 @@ ParentOf = Callable[[Parent], Manifest]
 
 
 class Source(Protocol):
-    """What the VFS and the writer need of a position; `stretch` tells which linear history it lies on."""
+    """What the VFS and the writer need of a position; `stretch` tells which linear history it lies on.
+
+    That is an incarnation, the txid at which a stretch of its timeline begins, and how often commits that could
+    be seen here have been lost since: what follows a loss does not continue what was lost.
+    """
 
     txid: TXID
     page_count: int
     checksum: Checksum
     time: UnixMs | None
-    stretch: tuple[str, TXID]
+    stretch: tuple[str, TXID, int]
 
     def page(self, page_no: PageNo) -> bytes:
         """The page's bytes; empty beyond the end of the database."""
@@ -61,7 +65,7 @@ class View:
     )  # fmt: skip
 
     def __init__(
-        self, store: SegmentStore, txid: TXID, stretch: tuple[str, TXID], layers: Sequence[Layer]
+        self, store: SegmentStore, txid: TXID, stretch: tuple[str, TXID, int], layers: Sequence[Layer]
     ) -> None:
         self.txid = txid
         self.stretch = stretch
@@ -114,11 +118,13 @@ class View:
         return spot
 
 
-def open_view(store: SegmentStore, db_uuid: str, manifest: Manifest, txid: TXID, parent_of: ParentOf) -> View:
-    """The view of a branch at `txid`, which must be retained."""
+def open_view(
+    store: SegmentStore, db_uuid: str, manifest: Manifest, txid: TXID, parent_of: ParentOf, losses: int = 0
+) -> View:
+    """The view of a branch at `txid`, which must be retained; `losses` is the last part of its `stretch`."""
     layers: list[Layer] = []
     at = txid
-    history = (manifest.incarnation, stretch_at(manifest, at).from_txid)
+    history = (manifest.incarnation, stretch_at(manifest, at).from_txid, losses)
     while True:
         stretch = stretch_at(manifest, at)
         if _collect(layers, store, db_uuid, manifest, stretch.from_txid, at) or stretch.base == "empty":
