@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from memoturn.base.clock import Clock
 from memoturn.base.errors import BranchNotFoundError
 from memoturn.base.ids import Ids
 from memoturn.base.settings import CommitSettings
+from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.log import CommitLog
 from memoturn.database.neighbours import Neighbours
@@ -46,15 +48,20 @@ class Environment:
     on_unshipped: Callable[[Shippable], None]
     """Called with a branch when it has something to ship."""
 
-    def manifest_of(self, parent: Parent) -> Manifest:
-        """The manifest of a parent, which may be a tombstone whose name was taken again."""
-        try:
-            manifest = self.manifests.current(keys.manifest_key(parent.db_uuid, parent.branch_id)).record
-            if manifest.incarnation == parent.incarnation:
-                return manifest
-            key = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
-            return self.manifests.current(key).record
-        except ObjectNotFound as error:
-            raise BranchNotFoundError(
-                f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
-            ) from error
+    def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
+        """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.
+
+        What is remembered may be older than the child: then it is read again, never taken for all there is.
+        """
+        key = keys.manifest_key(parent.db_uuid, parent.branch_id)
+        former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
+        for look in (self.manifests.current, self.manifests.read):
+            with contextlib.suppress(ObjectNotFound):
+                manifest = look(key).record
+                if manifest.incarnation != parent.incarnation:
+                    manifest = look(former).record
+                if manifest.head_txid >= at:
+                    return manifest
+        raise BranchNotFoundError(
+            f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
+        )

@@ -61,7 +61,7 @@ def _at_time(env: Environment, db_uuid: str, manifest: Manifest, ms: UnixMs) -> 
                 f"it has nothing from {format_time(ms)}",
                 nearest=(EMPTY,),
             )
-        inherited = _at_time(env, parent.db_uuid, env.manifest_of(parent), ms)
+        inherited = _at_time(env, parent.db_uuid, env.manifest_of(parent, parent.fork_txid), ms)
         return min(inherited, parent.fork_txid)
     stretch = manifest.timeline[began - 1]
     last = manifest.timeline[began].from_txid - 1 if began < len(manifest.timeline) else manifest.head_txid

@@ -252,7 +252,7 @@ class Engine:
         """Ship what a dead node had acknowledged on a branch, or set aside what has been overtaken."""
         db_uuid, branch_id, incarnation = ref.split("/")
         try:
-            manifest = self.env.manifest_of(Parent(db_uuid, branch_id, incarnation, EMPTY))
+            manifest = self.env.manifest_of(Parent(db_uuid, branch_id, incarnation, EMPTY), EMPTY)
         except BranchNotFoundError:
             return  # Nobody can reach that branch any more, nor what was committed on it.
         now = self.clock.now_ms()

@@ -18,8 +18,8 @@ from memoturn.segments.pack import PackIndex
 
 _MEMO_ENTRIES: Final = 65_536
 
-ParentOf = Callable[[Parent], Manifest]
-"""Finds the manifest of a branch's parent, under its present or its former key."""
+ParentOf = Callable[[Parent, TXID], Manifest]
+"""Finds the manifest of a branch's parent that reaches to a txid, under its present or its former key."""
 
 
 class Source(Protocol):
@@ -135,7 +135,7 @@ def open_view(
                 raise CorruptError(
                     f"branch {manifest.branch_id!r} continues a parent that its manifest lacks"
                 )
-            manifest, db_uuid = parent_of(parent), parent.db_uuid
+            manifest, db_uuid = parent_of(parent, stretch.base_txid), parent.db_uuid
         at = stretch.base_txid
 
 
