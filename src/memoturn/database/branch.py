@@ -426,11 +426,11 @@ class Branch:
         self._discard_writer()
         found = self._env.manifests.read(self.key)
         old = found.record
-        rules.check_incarnation(old, self.incarnation)
-        rules.check_living(old, self._env.clock.now_ms())
         if self._owned and self._overtaken(old):
             self._fence(old)
             raise self._take_fenced()
+        rules.check_incarnation(old, self.incarnation)
+        rules.check_living(old, self._env.clock.now_ms())
         if self._owned:
             # An earlier try to take it, given up as undecided, may have linked them.
             self._epoch = old.epoch
@@ -466,7 +466,12 @@ class Branch:
             self._env.log.shipped(self._ref, held.record.head_txid)
 
     def _overtaken(self, manifest: Manifest) -> bool:
-        """Whether somebody else holds a later epoch; the next one may be ours, by a try given up as undecided."""
+        """Whether the branch was replaced, or somebody else holds a later epoch.
+
+        The next epoch may be ours, by a try given up as undecided.
+        """
+        if manifest.incarnation != self.incarnation:
+            return True
         if manifest.epoch == self._epoch + 1 and manifest.owner == self._env.owner and self._must_raise_epoch:
             return False
         return manifest.epoch != self._epoch
@@ -550,6 +555,14 @@ class Branch:
                     self._env.log.shipped(self._ref, commits[-1].txid)
             self._fenced = FencedError(f"{message}; {len(commits)} commits that had not shipped {where}")
 
+    def _explained(self, error: MemoturnError) -> MemoturnError:
+        """What a change was refused with; the fence, if that is why. Else it would stay overtaken for good."""
+        found = self._env.manifests.read(self.key).record
+        if not self._owned or not self._overtaken(found):
+            return error
+        self._fence(found)
+        return self._take_fenced()
+
     def _take_fenced(self) -> FencedError:
         """What the fence has to say, which is said once."""
         error, self._fenced = self._fenced, None
@@ -562,7 +575,10 @@ class Branch:
         with self._writing:
             self.settle_head()
             with self._shipping:
-                held = self._update(wish)
+                try:
+                    held = self._update(wish)
+                except BranchNotFoundError as error:
+                    raise self._explained(error) from error
                 if self._owned and self._overtaken(held.record):
                     # The change is made, but what is written from now on would be under an epoch that has passed.
                     self._fence(held.record)
@@ -587,10 +603,8 @@ class Branch:
                 with self._shipping:
                     try:
                         held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
-                    except FencedError as error:
-                        # Else a branch that is only ever rewound here would stay overtaken for good.
-                        self._fence(self._env.manifests.read(self.key).record)
-                        raise self._take_fenced() from error
+                    except (FencedError, BranchNotFoundError) as error:
+                        raise self._explained(error) from error
                     except (ConflictError, NotFoundError, TxidNotRetainedError):
                         raise
                     except BaseException:
