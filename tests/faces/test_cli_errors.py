@@ -114,5 +114,13 @@ def test_a_fault_of_ours_shows_no_traceback(agent: Cli, monkeypatch: pytest.Monk
 def test_without_a_command_there_is_help(cli: Cli) -> None:
     for words in ((), ("db",), ("branch",), ("branch", "checkpoints")):
         assert "Usage: memoturn" in cli(*words, code=2).err
-    assert "Usage: memoturn branch rewind" in cli("branch", "rewind", "--help").out
+    assert (
+        "Usage: memoturn branch rewind [OPTIONS] DB[@BRANCH] [BRANCH] TO\n"
+        in cli("branch", "rewind", "--help").out
+    )
+    assert "DB[@BRANCH[:POSITION]] [SQL] [PARAMS...]" in cli("sql", "--help").out
+    listed = cli("--help").out
+    assert all(
+        f"\n  {name} " in listed for name in ("db", "branch", "undo", "sql", "config", "demo", "completions")
+    )
     assert cli("--version").out.startswith("memoturn ")

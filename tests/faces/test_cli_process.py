@@ -77,6 +77,16 @@ def test_a_reader_that_leaves_early_is_no_failure_to_explain(run: Run, tmp_path:
         assert b"Traceback" not in process.stderr.read()
 
 
+def test_a_terminal_without_unicode_loses_nothing(run: Run) -> None:
+    run("db", "create", "agent-42")
+    for words, expected in (
+        ((), "a\n\\xe9\n"),
+        (("--json",), '{"columns":["a"],"rows":[{"a":"é"}],"txid":0}\n'),
+    ):
+        asked = run("sql", "agent-42", "SELECT 'é' AS a", *words, PYTHONIOENCODING="ascii")
+        assert (asked.returncode, asked.stdout) == (0, expected)
+
+
 def test_a_call_loads_neither_pydantic_nor_rich(run: Run, tmp_path: Path) -> None:
     run("db", "create", "agent-42")
     program = (

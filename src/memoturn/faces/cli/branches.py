@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from memoturn.base.clock import format_time, ms_of
 from memoturn.base.names import Address as BranchAddress
 from memoturn.base.names import parse_address
 from memoturn.faces.cli.command import Group, command
 from memoturn.faces.cli.errors import UsageError
+from memoturn.faces.cli.output import cell
 from memoturn.faces.cli.session import Session
 from memoturn.faces.cli.values import branch_address, parse_count, parse_ttl
 from memoturn.faces.wire import BranchInfo, RewindResult
@@ -60,7 +62,7 @@ def create(
         ttl=None if ttl is None else parse_ttl(ttl),
     )
     info = fork.branch.get()
-    expires = f", expires at {info.ttl_at:%Y-%m-%d %H:%M:%SZ}" if info.ttl_at else ""
+    expires = f", expires at {cell(info.ttl_at)}" if info.ttl_at else ""
     session.say(
         info,
         f"created branch {address.database}@{info.name} from {info.parent} at txid {info.fork_txid}{expires}",
@@ -148,7 +150,15 @@ def history(
         found,
         ("txid", "kind", "time", "pages", "bytes", "content of", "checkpoints"),
         [
-            (e.txid, e.kind, e.time, e.pages, e.bytes, e.base_txid, ", ".join(e.checkpoints) or None)
+            (
+                e.txid,
+                e.kind,
+                format_time(ms_of(e.time)),
+                e.pages,
+                e.bytes,
+                e.base_txid,
+                ", ".join(e.checkpoints) or None,
+            )
             for e in found
         ],
     )
@@ -206,7 +216,7 @@ def extend(
     if (ttl is None) == (not no_ttl):
         raise UsageError("say how long the branch is to live: --ttl 2h, or --no-ttl for good")
     info = session.db(branch_address(db, branch)).branch.extend(None if ttl is None else parse_ttl(ttl))
-    until = f"until {info.ttl_at:%Y-%m-%d %H:%M:%SZ}" if info.ttl_at else "for good"
+    until = f"until {cell(info.ttl_at)}" if info.ttl_at else "for good"
     session.say(info, f"branch {info.name} lives {until}", txid=info.head_txid)
 
 

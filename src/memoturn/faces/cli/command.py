@@ -36,6 +36,10 @@ class Command(TyperCommand):
     def get_help_option(self, ctx: Any) -> Any:
         return take_as_given(super().get_help_option(ctx))
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments: list[Any] = [param for param in self.params if param.param_type_name == "argument"]
+        return ["[OPTIONS]", *(p.metavar if p.required else f"[{p.metavar}]" for p in arguments)]
+
 
 class Group(TyperGroup):
     """A command that holds others."""

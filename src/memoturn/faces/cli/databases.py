@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from memoturn.faces.cli.command import Group, command
-from memoturn.faces.cli.output import progress, size
+from memoturn.faces.cli.output import cell, progress, size
 from memoturn.faces.cli.session import Session
 from memoturn.faces.cli.values import parse_ttl
 from memoturn.faces.wire import DatabaseInfo
@@ -24,7 +24,7 @@ Ttl = Annotated[
 def create(session: Session, db: Name, ttl: Ttl = None) -> None:
     """Create an empty database with one branch, main."""
     info = session.memory(create=True).databases.create(db, None if ttl is None else parse_ttl(ttl))
-    expires = f", which expires at {info.ttl_at:%Y-%m-%d %H:%M:%SZ}" if info.ttl_at else ""
+    expires = f", which expires at {cell(info.ttl_at)}" if info.ttl_at else ""
     session.say(info, f"created database {info.name}{expires}")
 
 

@@ -72,7 +72,7 @@ def demo(
         typer.Option("--keep", metavar="DIR", help="Leave the store in this new directory to look at."),
     ] = None,
 ) -> None:
-    """Break a database and get it back: a tour of three seconds, all of it real."""
+    """Break a database and get it back: a short tour, all of it real."""
     if session.as_json:
         raise UsageError("the demo is for people; it has no --json")
     from rich.console import Console

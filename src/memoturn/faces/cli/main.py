@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from io import TextIOWrapper
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,11 +14,15 @@ from memoturn.faces.cli import branches, checkpoints, completions, config, datab
 from memoturn.faces.cli.command import Group, Json, Url, command
 from memoturn.faces.cli.errors import Exit, report
 
-PROGRAM = "memoturn"
+PROGRAM: Final = "memoturn"
+_ORDER: Final = ["db", "branch", "undo", "sql", "config", "demo", "completions"]
 
 
 class Root(Group):
     """The command that holds all others. Whatever happens below it, no traceback comes out."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return _ORDER
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: Any, **extra: Any
@@ -100,4 +105,8 @@ def _root(
 
 def run() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that cannot show a character shows its number.
+            stream.reconfigure(errors="backslashreplace")
     app()

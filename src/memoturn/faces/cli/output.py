@@ -15,8 +15,9 @@ Progress = Callable[[int, int], None]
 
 
 def write_json(value: object) -> None:
-    """One line of JSON on stdout; times are RFC 3339, and bytes base64."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    """One line of JSON on stdout, always in UTF-8; times are RFC 3339, and bytes base64."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
 
 
 def write_table(columns: Sequence[str], rows: Sequence[Cells]) -> None:
@@ -39,7 +40,7 @@ def cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+        return f"{value:%Y-%m-%d %H:%M:%SZ}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, bytes):

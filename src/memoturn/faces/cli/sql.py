@@ -44,7 +44,7 @@ def sql(
     params: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="PARAMS",
+            metavar="PARAMS...",
             help="Values for the statement's ?s. Numbers, null and quoted texts as in JSON; else text.",
         ),
     ] = None,
