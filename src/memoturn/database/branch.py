@@ -38,9 +38,10 @@ from memoturn.base.errors import (
     OverloadedError,
     TxidNotRetainedError,
     UnavailableError,
+    UndecidedWriteError,
 )
 from memoturn.base.txids import TXID, PageNo
-from memoturn.bucket import ObjectNotFound
+from memoturn.bucket import NO_VERSION, ObjectNotFound
 from memoturn.database import recovery
 from memoturn.database.commit import build_commit
 from memoturn.database.environment import Environment
@@ -93,6 +94,7 @@ class Branch:
         self._writer: Writer | None = None
         self._pending: Commit | None = None
         self._losses = 0
+        self._fences = 0
         self._asked_back_at = 0.0
 
     # Reading.
@@ -237,13 +239,14 @@ class Branch:
             if self._owned and not self._is_current():
                 # Somebody has changed the branch meanwhile, and may have taken it over or deleted it.
                 self._refresh()
+            fences = self._fences
             if not self._owned:
                 raise self._fenced or FencedError(
                     f"branch {self.branch_id!r} was taken over during the write"
                 )
             txid = TXID(0) if self._head is None else self._head.txid
         if self._env.settings.durability == "durable":
-            self.ship(txid)
+            self.ship(txid, fences)
         return result, txid
 
     def _settle(self) -> None:
@@ -334,12 +337,18 @@ class Branch:
         """Bytes of commits that have not shipped."""
         return self._tail.bytes
 
-    def ship(self, through: TXID | None = None) -> None:
+    def ship(self, through: TXID | None = None, fences: int | None = None) -> None:
         """Return when the commits visible now, or those up to `through`, are in the bucket and linked.
 
-        Raises `UnavailableError` if the store cannot take them now, `FencedError` if it is too late.
+        `fences` is how often this writer had been fenced when `through` was committed: a txid alone does not tell
+        whose commit it is. Raises `UnavailableError` if the store cannot take them now, `FencedError` if it is
+        too late.
         """
         with self._shipping:
+            if fences is not None and fences != self._fences:
+                raise self._fenced or FencedError(
+                    f"branch {self.branch_id!r} was taken over before txid {through} was known to have shipped"
+                )
             if through is None:
                 if not self._owned or not self._tail.commits:
                     return
@@ -353,9 +362,13 @@ class Branch:
                     self._ship(list(self._tail.commits))
                 except FencedError:
                     raise
-                except ConflictError:
+                except ConflictError as error:
+                    found = self._env.manifests.read(self.key)
+                    if self._overtaken(found.record):
+                        self._fence(found.record)
+                        raise self._fenced or error from error
                     # An earlier try, given up as undecided, has landed after all: go on behind it.
-                    self._adopt(self._env.manifests.read(self.key), self._seen)
+                    self._adopt(found, self._seen)
 
     def _ship(self, commits: list[Commit]) -> None:
         epoch = self._epoch
@@ -371,8 +384,8 @@ class Branch:
             # We hold the next epoch already, by a try that was given up as undecided; it has linked them.
             self._adopt(found, found.token)
             return
-        view = self._adopt(held, held.token)
-        self._keep_pages(view, commits)
+        self._adopt(held, held.token)
+        self._keep_pages(keys.segment_key(self.db_uuid, self.incarnation, str(name)), commits)
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
 
@@ -382,7 +395,7 @@ class Branch:
         self._env.bucket.put(key, pack.chunks)
         self._env.store.keep_index(key, pack.index)
 
-    def _keep_pages(self, _view: Source, commits: list[Commit]) -> None:
+    def _keep_pages(self, segment: str, commits: list[Commit]) -> None:
         """Shipped pages are likely to be read again: keep the newest of each where reads look for them."""
         shipped = self._shipped
         newest: dict[PageNo, bytes] = {}
@@ -391,7 +404,7 @@ class Branch:
         if shipped is not None and len(newest) * 4096 <= _KEEP_BYTES:
             for page_no, page in newest.items():
                 spot = shipped.spot(page_no)
-                if spot is not None:
+                if spot is not None and spot.key == segment:
                     self._env.store.keep(spot, page)
 
     def _update(self, wish: _Wish) -> Held[Manifest]:
@@ -399,7 +412,12 @@ class Branch:
             rules.check_incarnation(manifest, self.incarnation)
             return wish(manifest)
 
-        return self._env.manifests.update(self.key, checked, self._held)
+        try:
+            return self._env.manifests.update(self.key, checked, self._held)
+        except UndecidedWriteError:
+            # Sent again over the same version it would be as undecidable: what is there must be read first.
+            self._held = self._held._replace(version=NO_VERSION)
+            raise
 
     # Owning.
 
@@ -531,6 +549,7 @@ class Branch:
         commits = self._tail.commits
         self._lose_tail()
         with self._state:
+            self._fences += 1
             self._owned = False
             self._head = self._shipped = None
         owner = manifest.owner.node_id if manifest.owner else "nobody"
