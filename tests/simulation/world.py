@@ -559,10 +559,9 @@ class Epilogue:
             assert machine.process is not None
             assert machine.engine is not None
             task.process = machine.process
-            for _ in range(3):
-                # A branch that was overtaken says so once.
-                with contextlib.suppress(MemoturnError):
-                    machine.engine.sync()
+            # A branch that was overtaken says so here.
+            with contextlib.suppress(MemoturnError):
+                machine.engine.sync()
         self._check_standard()
         self._check_pins(task)
         task.process = director

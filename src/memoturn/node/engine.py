@@ -276,10 +276,19 @@ class Engine:
     # The end.
 
     def sync(self) -> None:
-        """Ship all that this process has committed. Raises `UnavailableError` if the store does not take it."""
+        """Ship all that this process has committed. Raises `UnavailableError` if the store does not take it.
+
+        A branch that cannot be shipped keeps no other from it; the first such error is raised at the end.
+        """
         self.check_open()
+        errors = []
         for branch in self.open_branches():
-            branch.ship()
+            try:
+                branch.ship()
+            except MemoturnError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def close(self) -> None:
         """Ship, and let go of everything. What the store does not take now is shipped by whoever opens it next."""
