@@ -84,6 +84,7 @@ def test_where_the_store_is_taken_from(
         {"MEMOTURN_OBJECT_STORE": "file:///srv/elsewhere"},
         {"MEMOTURN_OBJECT_STORE": "file:///objects"},
         {"MEMOTURN_URL": "ftp://x"},
+        {"MEMOTURN_URL": "file://host/data"},
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(environ: dict[str, str]) -> None:

@@ -124,6 +124,10 @@ def _checked(url: str, given_by: str) -> str:
         )
     if scheme == "file" and rest.startswith("//."):
         return f"file:{rest[2:]}"
+    if scheme == "file" and rest.startswith("//") and not rest.startswith(("///", "//localhost/")):
+        raise UsageError(
+            f"{given_by} {url!r} names a host; a directory has three slashes, or none: file:./data"
+        )
     return url
 
 
