@@ -42,6 +42,7 @@ class Shipper:
         self._wake = threading.Condition()
         self._due: list[tuple[float, int, Shippable]] = []
         self._waiting: set[int] = set()
+        self._flying: set[int] = set()
         self._urgent: set[int] = set()
         self._pauses: dict[int, float] = {}
         self._closed = False
@@ -51,6 +52,8 @@ class Shipper:
     def notice(self, branch: Shippable) -> None:
         """The branch has committed: ship it within the interval, or at once if it has much to ship."""
         number = id(branch)
+        if number in self._flying:
+            return  # It is looked at again when it has landed.
         if number in self._waiting and (branch.backlog < self._full or number in self._urgent):
             return
         with self._wake:
@@ -100,6 +103,7 @@ class Shipper:
                     continue  # It was urgent, and has been shipped since.
                 self._waiting.discard(number)
                 self._urgent.discard(number)
+                self._flying.add(number)
                 pool = self._pool
             if pool is not None:
                 pool.submit(self._ship, branch)
@@ -108,11 +112,14 @@ class Shipper:
         number = id(branch)
         try:
             branch.ship()
+            self._pauses.pop(number, None)
         except (ConflictError, NotFoundError):
             self._pauses.pop(number, None)  # The branch knows, and tells whoever writes next.
         except MemoturnError as error:
             self._pauses[number] = min(self._pauses.get(number, self._interval) * 2, _LONGEST_PAUSE)
             self._on_failure(branch, error)
-            self.notice(branch)
-        else:
-            self._pauses.pop(number, None)
+        finally:
+            with self._wake:
+                self._flying.discard(number)
+            if branch.backlog:
+                self.notice(branch)
