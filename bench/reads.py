@@ -28,7 +28,7 @@ def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
     yield from _new_process(big, small, scratch)
 
 
-def plain(path: Path, cache_mib: int = 4) -> apsw.Connection:
+def plain(path: Path, cache_mib: int = 2) -> apsw.Connection:
     """Plain SQLite through the same library, with the same page cache as a reader of ours."""
     connection = apsw.Connection(str(path))
     connection.execute(f"PRAGMA journal_mode=WAL; PRAGMA cache_size=-{cache_mib * 1024}").fetchall()

@@ -23,8 +23,8 @@ from memoturn.base.errors import InvalidRequestError
 from memoturn.pages.vfs import ReaderFile, connect
 from memoturn.pages.view import Source
 
-_KEPT: Final = 8
-_CACHE_KIB: Final = 4096
+_KEPT: Final = 4
+_CACHE_KIB: Final = 2048
 _COMPARE_SCHEMAS: Final = "SELECT 1 FROM sqlite_schema WHERE 0"
 
 
@@ -64,7 +64,7 @@ def _continues(before: Source, after: Source) -> bool:
 
 
 class ReaderPool:
-    """The readers of one branch. At most eight are kept while nobody uses them."""
+    """The readers of one branch. At most four are kept while nobody uses them."""
 
     def __init__(self, prepare: Callable[[apsw.Connection], None]) -> None:
         self._prepare = prepare

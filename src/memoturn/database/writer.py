@@ -11,7 +11,7 @@ from memoturn.base.txids import PageNo
 from memoturn.pages.vfs import WriterFile, connect
 from memoturn.pages.view import Source
 
-_CACHE_KIB: Final = 8192
+_CACHE_KIB: Final = 2048
 
 _SETTINGS: Final = (
     "PRAGMA page_size=4096",
