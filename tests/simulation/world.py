@@ -485,7 +485,7 @@ class World:
         self.oracle = Oracle()
         self.store = Store(self.scheduler, self.oracle)
         self.oracle.objects = self.store.objects
-        self.operations = rng.randint(6, 18)
+        self.operations = rng.randint(8, 30)
         self.disk_loss = rng.choice((0.0, 0.3))
         heat = rng.choice((0.0, 0.3, 1.0, 2.0))
         self.faults = Faults(
@@ -549,9 +549,7 @@ class Epilogue:
         world.store.deliver_all()
         for machine in world.machines:
             if machine.process is None or not machine.process.alive:
-                machine.boot(task)
-                left = len(machine.disk.directories) - 1
-                require(not left, f"{machine.name} left the logs of {left} processes behind")
+                self._boot(machine, task)
             else:
                 task.process = machine.process
             self._goes_on(machine)
@@ -562,12 +560,22 @@ class Epilogue:
             # A branch that was overtaken says so here.
             with contextlib.suppress(MemoturnError):
                 machine.engine.sync()
+            if len(machine.disk.directories) > 1:
+                # Logs that a boot in bad weather could not finish are finished by the next.
+                scheduler.kill(machine.process)
+                self._boot(machine, task)
         self._check_standard()
         self._check_pins(task)
         task.process = director
         for machine in world.machines:
             if machine.process is not None:
                 scheduler.kill(machine.process)
+
+    @staticmethod
+    def _boot(machine: Machine, task: Task) -> None:
+        machine.boot(task)
+        left = len(machine.disk.directories) - 1
+        require(not left, f"{machine.name} left the logs of {left} processes behind")
 
     def _goes_on(self, machine: Machine) -> None:
         """Every machine, also one that was overtaken without knowing, can read, write and rewind every branch."""

@@ -117,6 +117,13 @@ class Branch:
             self._refresh()
         return self._held.record
 
+    def look_again(self) -> Manifest:
+        """The manifest as the bucket has it now. A writer that was overtaken without knowing is fenced by this."""
+        with self._shipping:
+            self._env.manifests.read(self.key)
+            self._refresh()
+            return self._held.record
+
     def view_at(self, txid: TXID) -> Source:
         """The view of any retained position. Raises `TxidNotRetainedError`."""
         head = self.head()
@@ -151,8 +158,6 @@ class Branch:
             while True:
                 token = self._watch.token(self.key)
                 held = self._read_manifest()
-                if self._owned and self._overtaken(held.record):
-                    self._fence(held.record)
                 foreign = None if self._owned else self._read_along(held.record)
                 if token == self._watch.token(self.key) or self._owned:
                     return self._adopt(held, token, foreign)
@@ -162,6 +167,8 @@ class Branch:
             held = self._env.manifests.current(self.key)
         except ObjectNotFound:
             raise BranchNotFoundError(f"branch {self.branch_id!r} is gone") from None
+        if self._owned and self._overtaken(held.record):
+            self._fence(held.record)
         rules.check_incarnation(held.record, self.incarnation)
         rules.check_living(held.record, self._env.clock.now_ms())
         return held
@@ -252,16 +259,22 @@ class Branch:
     def _settle(self) -> None:
         """Leave the connection clean for the next write, or leave none."""
         if self._pending is not None:
-            # It was logged, and interrupted before it became visible: it never will be.
-            self._pending = None
-            self._must_raise_epoch = True
             self._discard_writer()
+            self._void_pending()
         if self._writer is not None:
             try:
                 self._writer.settle()
             except BaseException:
                 self._discard_writer()
                 raise
+
+    def _void_pending(self) -> None:
+        """A signal came between logging a commit and making it visible: unless it is visible, it never will be."""
+        with self._shipping, self._state:
+            pending, self._pending = self._pending, None
+            if pending is not None and (self._head is None or self._head.txid != pending.txid):
+                self._must_raise_epoch = True
+                self._tail = Tail(commit for commit in self._tail.commits if commit is not pending)
 
     def _ready(self) -> Writer:
         """Own the branch, keep the backlog bounded, and have a connection on the head."""
@@ -334,8 +347,8 @@ class Branch:
 
     @property
     def backlog(self) -> int:
-        """Bytes of commits that have not shipped."""
-        return self._tail.bytes
+        """Bytes of commits that this process has to ship."""
+        return self._tail.bytes if self._owned else 0
 
     def ship(self, through: TXID | None = None, fences: int | None = None) -> None:
         """Return when the commits visible now, or those up to `through`, are in the bucket and linked.

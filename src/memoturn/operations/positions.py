@@ -24,9 +24,10 @@ def txid_of(engine: Engine, branch: Branch, position: Position) -> TXID:
     except CheckpointNotFoundError:
         if not isinstance(position, AtCheckpoint):
             raise
-        # Another process may just have set it.
-        held = engine.manifests.read(branch.key)
-        return resolve(engine.env, branch.db_uuid, held.record, tail, position)
+        # Another process may just have set it, perhaps one that has taken the branch over: what is unshipped here
+        # must not be shown in place of what the checkpoint names.
+        manifest = branch.look_again()
+        return resolve(engine.env, branch.db_uuid, manifest, tail, position)
 
 
 def view_of(engine: Engine, address: Address) -> tuple[Branch, Source]:
