@@ -50,7 +50,7 @@ from memoturn.database.tail import Commit, Tail, TailView
 from memoturn.database.writer import Writer
 from memoturn.manifest import keys, rules
 from memoturn.manifest.model import Manifest
-from memoturn.manifest.register import Held
+from memoturn.manifest.register import OUTDATED, Held
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import check_position
 from memoturn.pages.view import Source, View, open_view
@@ -160,6 +160,10 @@ class Branch:
                 held = self._read_manifest()
                 foreign = None if self._owned else self._read_along(held.record)
                 if token == self._watch.token(self.key) or self._owned:
+                    return self._adopt(held, token, foreign)
+                # A neighbour that commits all the time rings all the time. What was read fits together unless it
+                # has shipped in between: then the log may have been cut, and the manifest does not say so yet.
+                if self._read_manifest().version == held.version:
                     return self._adopt(held, token, foreign)
 
     def _read_manifest(self) -> Held[Manifest]:
@@ -493,6 +497,7 @@ class Branch:
         self._epoch = held.record.epoch
         self._owned = True
         self._must_raise_epoch = False
+        self._env.on_owned(self)
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
 
@@ -582,7 +587,11 @@ class Branch:
                 # The log keeps them, and whoever finds it after this process has ended tries again.
                 where = f"could not be set aside: {error}"
             else:
-                where = "are gone, as nothing is kept outside memory" if path is None else f"are set aside in {path}"
+                where = (
+                    "are gone, as nothing is kept outside memory"
+                    if path is None
+                    else f"are set aside in {path}"
+                )
                 if self._env.log is not None:
                     self._env.log.shipped(self._ref, commits[-1].txid)
             self._fenced = FencedError(f"{message}; {len(commits)} commits that had not shipped {where}")
@@ -614,7 +623,11 @@ class Branch:
                 if self._owned and self._overtaken(held.record):
                     # The change is made, but what is written from now on would be under an epoch that has passed.
                     self._fence(held.record)
-                self._adopt(held, held.token, None if self._owned else [])
+                if self._owned:
+                    self._adopt(held, held.token)
+                else:
+                    # A neighbour may have committed since we looked: look again before the next read.
+                    self._adopt(held, OUTDATED, [])
                 return held.record
 
     def settle_head(self) -> TXID:
@@ -659,6 +672,14 @@ class Branch:
             self._give_up()
             self.forget()
 
+    def retire(self) -> None:
+        """Let go of a branch that was deleted or replaced; what cannot be shipped goes with it."""
+        with self._writing:
+            with contextlib.suppress(MemoturnError):
+                self._finish()
+            self._give_up()
+            self.forget()
+
     def forget(self) -> None:
         """Drop connections and views; what was not shipped is left to the log."""
         self._discard_writer()
@@ -666,6 +687,7 @@ class Branch:
         self._past.clear()
         with self._state:
             self._head = self._shipped = None
+            self._seen = OUTDATED
 
     def is_current(self) -> bool:
         """Whether nothing has changed since this process last looked."""

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -23,6 +24,9 @@ from memoturn.manifest.model import Manifest, Owner, Parent
 from memoturn.manifest.register import Register
 from memoturn.manifest.watch import Watch
 from memoturn.pages.store import SegmentStore
+
+if TYPE_CHECKING:
+    from memoturn.database.branch import Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Environment:
 
     on_unshipped: Callable[[Shippable], None]
     """Called with a branch when it has something to ship."""
+
+    on_owned: Callable[[Branch], None]
+    """Called with a branch when this process has become its owner."""
 
     def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
         """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.

@@ -96,6 +96,11 @@ class Engine:
         self.clock = clock = clock or SystemClock()
         self.ids = ids = ids or Ids()
         self._branches: dict[tuple[str, str], Branch] = {}
+        # One object for each incarnation, as long as anybody has it in hand: two of them would both believe to hold
+        # the machine's lock, and each would take the other's unshipped commits for its own.
+        self._living: weakref.WeakValueDictionary[tuple[str, str, str], Branch] = (
+            weakref.WeakValueDictionary()
+        )
         self._opening = threading.Lock()
         self._closed: str | None = None
 
@@ -120,6 +125,7 @@ class Engine:
             set_aside=around.set_aside,
             prepare=prepare,
             on_unshipped=self.shipper.notice,
+            on_owned=self._keep,
         )
         _engines.add(self)
         self._finish_for_the_dead(around.neighbours)
@@ -193,20 +199,33 @@ class Engine:
 
     def _open(self, name: str, db_uuid: str, branch_id: str) -> Branch:
         held = self.manifest(name, db_uuid, branch_id)
+        with self._opening:
+            former = self._branches.get((db_uuid, branch_id))
+            if former is not None and former.incarnation == held.record.incarnation:
+                return former
+            place = (db_uuid, branch_id, held.record.incarnation)
+            branch = self._living.get(place)
+            if branch is None:
+                branch = self._living[place] = Branch(self.env, db_uuid, branch_id, held)
+        if former is not None:
+            former.retire()
+        self._keep(branch)
+        self._make_room()
+        return branch
+
+    def _keep(self, branch: Branch) -> None:
+        """Keep a branch at hand, because it is being used or has become ours to write."""
+        with self._opening:
+            self._branches[branch.db_uuid, branch.branch_id] = branch
+
+    def _make_room(self) -> None:
+        """Let the branches rest that were opened first, if there are too many."""
         resting: list[Branch] = []
         with self._opening:
-            branch = self._branches.get((db_uuid, branch_id))
-            if branch is None or branch.incarnation != held.record.incarnation:
-                if branch is not None:
-                    branch.forget()
-                branch = Branch(self.env, db_uuid, branch_id, held)
-                self._branches.pop((db_uuid, branch_id), None)
-                self._branches[db_uuid, branch_id] = branch
-                while len(self._branches) > self.settings.hot_cap:
-                    resting.append(self._branches.pop(next(iter(self._branches))))
+            while len(self._branches) > self.settings.hot_cap:
+                resting.append(self._branches.pop(next(iter(self._branches))))
         for old in resting:
             self._rest(old)
-        return branch
 
     def _rest(self, branch: Branch) -> None:
         try:
@@ -221,7 +240,7 @@ class Engine:
         with self._opening:
             branch = self._branches.pop((db_uuid, branch_id), None)
         if branch is not None:
-            branch.forget()
+            branch.retire()
 
     def open_branches(self) -> list[Branch]:
         """The branches in use, the least recently opened first."""
