@@ -34,6 +34,8 @@ def check_manifest(old: Manifest | None, new: Manifest) -> None:
         _check_timeline(new.timeline, old, new)
         _check_contiguous(new.segments, None if new.floor_txid else _before_first(new), 0, old, new)
     else:
+        if any(stretch.from_txid <= old.head_txid for stretch in new.timeline[len(old.timeline) :]):
+            _broken("what was committed keeps its content", old, new)
         _check_timeline(new.timeline[max(len(old.timeline) - 1, 0) :], old, new)
         _check_contiguous(new.segments[len(old.segments) :], old.head_txid, len(old.timeline), old, new)
     if new.checkpoints and max(new.checkpoints.values()) > new.head_txid:
