@@ -9,7 +9,8 @@ doubles while they do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeVar
 
 from memoturn.base.cache import GenerationalCache
@@ -125,17 +126,20 @@ class SegmentStore:
         everything = index.missing
         if not self._local and everything is not None and everything.length <= _MAX_TABLE:
             span = everything
-        index.load(span.offset, self.bucket.get_range(keys.base_index_key(key), span.offset, span.length))
+        table = keys.base_index_key(key)
+        with _naming(table):
+            index.load(span.offset, self.bucket.get_range(table, span.offset, span.length))
 
     def _open_index(self, key: str, parse: Callable[[bytes, int], Index | NeedMore]) -> Index:
-        tail, size = self.bucket.get_tail(key, _TAIL)
-        index = parse(tail, size)
-        if isinstance(index, NeedMore):
-            tail, size = self.bucket.get_tail(key, index.length)
+        with _naming(key):
+            tail, size = self.bucket.get_tail(key, _TAIL)
             index = parse(tail, size)
-        if isinstance(index, NeedMore):
-            raise CorruptError(f"{key} asks for {index.length} bytes of its end, but has {size}")
-        return index
+            if isinstance(index, NeedMore):
+                tail, size = self.bucket.get_tail(key, index.length)
+                index = parse(tail, size)
+            if isinstance(index, NeedMore):
+                raise CorruptError(f"asks for {index.length} bytes of its end, but has {size}")
+            return index
 
     def keep_index(self, key: str, index: PackIndex | BaseIndex) -> None:
         """Remember the index of a segment that was just written."""
@@ -192,3 +196,12 @@ class SegmentStore:
                 "restore the object from a replica of the bucket, or rewind past the commit that wrote it"
             )
         return frame
+
+
+@contextlib.contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Say which object is damaged."""
+    try:
+        yield
+    except CorruptError as error:
+        raise CorruptError(f"{key}: {error}") from None
