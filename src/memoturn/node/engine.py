@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
 import apsw
 
@@ -19,13 +19,13 @@ from memoturn.base.errors import (
     BranchNotFoundError,
     ClosedError,
     DatabaseNotFoundError,
-    InvalidRequestError,
     MemoturnError,
 )
 from memoturn.base.ids import Ids
+from memoturn.base.names import check_name
 from memoturn.base.settings import Settings
 from memoturn.base.txids import EMPTY
-from memoturn.bucket import Bucket, ObjectNotFound, open_bucket, probe
+from memoturn.bucket import Bucket, ObjectNotFound, directory_of, open_bucket, probe
 from memoturn.database.branch import Branch
 from memoturn.database.environment import Environment
 from memoturn.database.log import CommitLog
@@ -137,6 +137,8 @@ class Engine:
         bucket = open_bucket(_bucket_url(url, home), clock=clock, ids=ids, options=options)
         if not bucket.is_local:
             probe(bucket, clock=clock, ids=ids)
+        if settings.node_id is not None:
+            check_name("node", settings.node_id)
         node_id = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
         commit = settings.commit
         shipper = Shipper(clock, commit.ship_interval_ms / 1000, commit.ship_bytes, _on_ship_failure)
@@ -285,10 +287,11 @@ class Engine:
         for epoch, commits in overtaken(records, self.env.store, db_uuid, manifest):
             path = set_aside(self.env.set_aside, ref, epoch, commits)
             _log.warning(
-                "branch %s was taken over before %d commits of %s had shipped; they are set aside in %s",
-                branch_id,
+                "%d commits of %s are no part of branch %s, because they had failed or it was taken over before "
+                "they were shipped; they are set aside in %s",
                 len(commits),
                 node_id,
+                branch_id,
                 path,
             )
 
@@ -350,16 +353,11 @@ os.register_at_fork(after_in_child=_abandon_after_fork)
 
 def _home_of(url: str, settings: Settings) -> Path | None:
     """The directory of what belongs to this machine, or None if nothing outlives the process."""
-    scheme, _, rest = url.partition(":")
+    scheme = url.partition(":")[0]
     if scheme == "memory":
         return None
-    if scheme != "file":
-        return Path(settings.data_dir).absolute()
-    path = unquote(urlsplit(url).path if rest.startswith("//") else rest)
-    if not path:
-        raise InvalidRequestError(f"{url!r} names no directory; write file:./data or file:///data")
-    return Path(path).absolute()
+    return Path(directory_of(url) if scheme == "file" else settings.data_dir).absolute()
 
 
 def _bucket_url(url: str, home: Path | None) -> str:
-    return f"file:{home / 'objects'}" if url.startswith("file:") and home is not None else url
+    return f"file:{quote(str(home / 'objects'))}" if url.startswith("file:") and home is not None else url
