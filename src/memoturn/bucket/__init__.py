@@ -10,7 +10,7 @@ from memoturn.bucket.bucket import (
     StaleVersionError,
     Version,
 )
-from memoturn.bucket.open import open_bucket
+from memoturn.bucket.open import directory_of, open_bucket
 from memoturn.bucket.probe import Verdict, probe
 from memoturn.bucket.settings import BucketSettings
 
@@ -25,6 +25,7 @@ __all__ = [
     "StaleVersionError",
     "Verdict",
     "Version",
+    "directory_of",
     "open_bucket",
     "probe",
 ]

@@ -38,7 +38,7 @@ def open_bucket(
             raise InvalidRequestError(f"{url!r}: objects in memory have no name; write memory:")
         return MemoryBucket(clock)
     if colon and scheme == "file":
-        return FileBucket(_directory_of(url, rest), clock=clock, ids=ids)
+        return FileBucket(directory_of(url), clock=clock, ids=ids)
     if colon and scheme in _REMOTE:
         from memoturn.bucket.remote import RemoteBucket, parse_remote
 
@@ -58,9 +58,15 @@ def open_bucket(
     )
 
 
-def _directory_of(url: str, rest: str) -> str:
-    path = rest
-    if rest.startswith("//"):
+def directory_of(url: str) -> str:
+    """The directory that a `file:` URL names: `file:./data`, `file://./data`, `file:/data` or `file:///data`.
+
+    Raises `InvalidRequestError` for one that names a host, or nothing.
+    """
+    path = url.partition(":")[2]
+    if path.startswith("//.") and path[2:].split("/", 1)[0] in (".", ".."):
+        path = path[2:]
+    elif path.startswith("//"):
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost"):
             raise InvalidRequestError(
