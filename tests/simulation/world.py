@@ -478,7 +478,7 @@ _WEIGHTS = list(_MIX.values())
 class World:
     """Everything that one seed decides."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, heat: float | None = None) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.scheduler = Scheduler(rng, rng.choice((0.0, 0.5, 0.8)))
@@ -487,7 +487,8 @@ class World:
         self.oracle.objects = self.store.objects
         self.operations = rng.randint(8, 30)
         self.disk_loss = rng.choice((0.0, 0.3))
-        heat = rng.choice((0.0, 0.3, 1.0, 2.0))
+        drawn = rng.choice((0.0, 0.3, 1.0, 2.0))
+        heat = drawn if heat is None else heat
         self.faults = Faults(
             error=0.02 * heat * rng.random(),
             lost=0.08 * heat * rng.random(),
@@ -704,9 +705,9 @@ class Result(NamedTuple):
     trace: list[str]
 
 
-def simulate(seed: int) -> Result:
-    """Run one seed."""
-    world = World(seed)
+def simulate(seed: int, heat: float | None = None) -> Result:
+    """Run one seed; `heat` is how bad the weather is, drawn like all else unless it is given."""
+    world = World(seed, heat)
     failure: BaseException | None = None
     try:
         world.run()
