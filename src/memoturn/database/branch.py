@@ -58,6 +58,7 @@ from memoturn.segments.pack_build import build_pack
 
 T = TypeVar("T")
 _KEEP_BYTES: Final = 8 << 20
+_YIELD: Final = 0.001
 _COURTESY: Final = 0.02
 """Seconds for which a branch that was handed over is left to whoever asked for it."""
 
@@ -96,6 +97,7 @@ class Branch:
         self._losses = 0
         self._fences = 0
         self._asked_back_at = 0.0
+        self._wanted = False
 
     # Reading.
 
@@ -232,6 +234,9 @@ class Branch:
         `BusyError` if a neighbour does not hand the branch over, `FencedError` if another node took it over,
         `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not durable.
         """
+        if self._wanted:
+            # Locks are not fair: a writer that never pauses would not let the branch be handed over.
+            self._env.clock.sleep(_YIELD)
         with self._writing:
             writer = self._ready()
             try:
@@ -539,7 +544,9 @@ class Branch:
 
     def hand_over(self) -> None:
         """Let a neighbour write the branch: ship, and give up owning it. Keeps it if the store is away."""
+        self._wanted = True
         with self._writing:
+            self._wanted = False
             if not self._locked:
                 return
             try:
