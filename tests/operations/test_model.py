@@ -135,6 +135,7 @@ class Branches(RuleBasedStateMachine):
             txid = db.sql("VACUUM").txid
             if txid != branch.head:
                 self.moved(name, before[:keep], txid)
+            assert values(db, "PRAGMA freelist_count") == [0]
 
     @rule(which=st.integers(0, 9), label=st.sampled_from(["a", "b", "c"]), move=st.booleans())
     def checkpoint(self, which: int, label: str, move: bool) -> None:
@@ -259,12 +260,9 @@ class Branches(RuleBasedStateMachine):
     def promote(self, which: int) -> None:
         name = self.living(which)
         handle = self.mt.db(f"x@{name}")
-        if self.model[name].ttl_at is not None:
-            with pytest.raises(ConflictError):
-                handle.branch.promote()
-            return
         handle.branch.promote()
         self.default = name
+        self.model[name].ttl_at = None
 
     @rule(which=st.integers(0, 9), ttl=st.none() | st.integers(1, 100))
     def extend(self, which: int, ttl: int | None) -> None:
@@ -371,6 +369,6 @@ class BranchesInFiles(Branches):
 
 _BOUNDS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 TestBranches = Branches.TestCase
-TestBranches.settings = settings(max_examples=60, stateful_step_count=30, **_BOUNDS)
+TestBranches.settings = settings(max_examples=250, stateful_step_count=50, **_BOUNDS)
 TestBranchesInFiles = BranchesInFiles.TestCase
-TestBranchesInFiles.settings = settings(max_examples=15, stateful_step_count=25, **_BOUNDS)
+TestBranchesInFiles.settings = settings(max_examples=40, stateful_step_count=40, **_BOUNDS)
