@@ -92,12 +92,18 @@ class FaultyDirectory:
         if error is not None:
             raise error
 
-    def surviving(self, survived: int) -> FaultyDirectory:
-        """The directory after a power cut that let the first `survived` unsynced bytes of each file through."""
+    def surviving(self, survived: int, reordered: bool = False) -> FaultyDirectory:
+        """The directory after a power cut that let `survived` unsynced bytes of each file through.
+
+        The first ones, or, as disks reorder what lies between two syncs, those that were written last.
+        """
         files = {}
         for name, file in self.files.items():
-            files[name] = StoredFile(0)
-            files[name].durable = file.after(survived)
+            left = StoredFile(0)
+            left.durable = bytearray(file.durable)
+            left.unsynced = file.unsynced[::-1] if reordered else file.unsynced
+            left.durable, left.unsynced = left.after(survived), []
+            files[name] = left
         return FaultyDirectory(files)
 
     def unsynced_bytes(self) -> int:

@@ -121,11 +121,11 @@ def test_overtaken_writer_is_not_revived_by_a_failed_sync(machines: Machines) ->
     """Raising the epoch after a failed sync must not mean taking the new owner's epoch for one's own."""
     old, new = machines.old.db("db"), machines.new.db("db")
     insert(10).do(old)
+    machines.later()
+    insert(2).do(new)  # Visible there, and not yet in the bucket.
     machines.old.directory.fail("sync", machines.old.directory.calls["sync"] + 1, OSError(5, "injected"))
     with pytest.raises(UnavailableError):
         insert(11).do(old)
-    machines.later()
-    insert(2).do(new)  # Visible there, and not yet in the bucket.
     with pytest.raises(FencedError, match="set aside"):
         insert(12).do(old)
     new.sync()

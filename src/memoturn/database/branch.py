@@ -276,6 +276,14 @@ class Branch:
             except BaseException:
                 self._discard_writer()
                 raise
+        if self._owned and self._must_raise_epoch:
+            # At once, because neighbours who read along would take what is void for a commit.
+            try:
+                self._own()
+            except FencedError as error:
+                self._fenced = error
+            except MemoturnError:
+                pass  # The next write tries again.
 
     def _void_pending(self) -> None:
         """A signal came between logging a commit and making it visible: unless it is visible, it never will be."""
