@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+import apsw
+
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.errors import (
     ConflictError,
@@ -691,7 +693,14 @@ def installed(scheduler: Scheduler) -> Iterator[None]:
         stack.enter_context(mock.patch.object(log_module, "FIRST_FILE_BYTES", 8 << 10))
         stack.enter_context(mock.patch.object(log_module, "FILE_BYTES", 16 << 10))
         stack.enter_context(mock.patch.object(logging.getLogger("memoturn"), "disabled", True))
-        yield
+        before = {id(connection) for connection in apsw.connections()}
+        try:
+            yield
+        finally:
+            # Nobody has closed those of processes that died, and the garbage collector cannot see into them.
+            for connection in apsw.connections():
+                if id(connection) not in before:
+                    connection.close(True)
 
 
 class Result(NamedTuple):
