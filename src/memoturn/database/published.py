@@ -102,7 +102,9 @@ def read_state(page: bytes) -> Synced:
     cuts, active, end, count = _FIXED.unpack_from(page, at)
     pairs = at + _FIXED.size
     failed = dict(_PAIR.iter_unpack(page[pairs : pairs + min(count, _MOST_FAILED) * _PAIR.size]))
-    return Synced(cuts, _name_of(active) if active else None, end, {_name_of(n): e for n, e in failed.items()})
+    return Synced(
+        cuts, _name_of(active) if active else None, end, {_name_of(n): e for n, e in failed.items()}
+    )
 
 
 def _number_of(file_name: str) -> int:
