@@ -643,7 +643,10 @@ class Branch:
                 else:
                     # A neighbour may have committed since we looked: look again before the next read.
                     self._adopt(held, OUTDATED, [])
-                return held.record
+            if held.record.deleted_at is not None:
+                # Whoever waits to write next must find that there is nothing to own any more.
+                self._give_up()
+            return held.record
 
     def settle_head(self) -> TXID:
         """Ship what is visible, whoever on this machine wrote it; returns the head."""

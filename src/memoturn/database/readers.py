@@ -74,35 +74,42 @@ class ReaderPool:
     def take(self, view: Source) -> Reader:
         """A reader on the view, for the caller alone until it gives it back."""
         idle = self._idle
-        try:
-            reader = idle.pop()
-        except IndexError:
-            return Reader(view, self._prepare)
-        if reader.view is view:
-            return reader
-        with self._lock:
-            idle.append(reader)
-            reader = next((r for r in idle if r.view is view), reader)
-            if not _continues(reader.view, view):
-                found = next((r for r in idle if _continues(r.view, view)), None)
+        while True:
+            # A pop is one step, so the common case takes no lock: whoever pops a reader has it for himself.
+            try:
+                reader = idle.pop()
+            except IndexError:
+                return Reader(view, self._prepare)
+            if reader.view is view:
+                return reader
+            with self._lock:
+                idle.append(reader)
+                found = next((r for r in idle if r.view is view), None)
+                found = found or next((r for r in idle if _continues(r.view, view)), None)
                 if found is None:
                     return Reader(view, self._prepare)
-                reader = found
-            idle.remove(reader)
-        if reader.view is not view:
-            reader.show(view)
-        return reader
+                try:
+                    idle.remove(found)
+                except ValueError:
+                    continue  # Somebody has popped it while we were choosing.
+            if found.view is not view:
+                found.show(view)
+            return found
 
     def give_back(self, reader: Reader) -> None:
         """Keep the reader for the next one who needs it."""
+        self._idle.append(reader)
+        self._shrink(_KEPT)
+
+    def _shrink(self, kept: int) -> None:
+        """Close those that were given back first, one by one: others pop meanwhile."""
         idle = self._idle
-        idle.append(reader)
-        if len(idle) > _KEPT:
-            with self._lock:
-                surplus = idle[: len(idle) - _KEPT]
-                del idle[: len(surplus)]
-            for old in surplus:
-                old.close()
+        while len(idle) > kept:
+            try:
+                reader = idle.pop(0)
+            except IndexError:
+                return
+            reader.close()
 
     @contextmanager
     def on(self, view: Source) -> Iterator[apsw.Connection]:
@@ -120,7 +127,4 @@ class ReaderPool:
 
     def close(self) -> None:
         """Close what is idle."""
-        with self._lock:
-            surplus, self._idle[:] = list(self._idle), []
-        for reader in surplus:
-            reader.close()
+        self._shrink(0)
