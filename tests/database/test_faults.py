@@ -626,7 +626,8 @@ def test_store_that_takes_nothing_delays_shipping_and_loses_nothing(
 @pytest.mark.parametrize("step", [rewind("early"), checkpoint("new"), insert(50)], ids=lambda step: step.name)
 def test_undecided_change_of_the_manifest_is_decided_by_the_next(step: Step, lands: bool) -> None:
     stage = Stage(durability="durable")
-    assert stage.tell([create_table(), insert(1), checkpoint("early"), insert(2)]) is None
+    # More than one page, so that pages of two histories do not fit together.
+    assert stage.tell([create_table(), insert(1, 3000), checkpoint("early"), insert(2, 3000)]) is None
     stage.bucket.lands = lands
     stage.bucket.fault = _refuse("replace", UndecidedWriteError)
     assert stage.tell([step]) is not None

@@ -346,7 +346,8 @@ def test_stopped_writer_of_a_branch_that_was_replaced_touches_nothing(
             # It has commits that only its owner may ship; deleting would lose them.
             os.kill(child.pid, signal.SIGCONT)
             child.listen(until=acknowledged + 1)
-            opened.db(f"{DB}@work").branch.delete()
+            with open_store(str(store)) as patient:
+                patient.db(f"{DB}@work").branch.delete()
         opened.db(DB).branch.create("work")
         opened.db(f"{DB}@work").sql("INSERT INTO t VALUES(7, x'')")
         os.kill(child.pid, signal.SIGCONT)

@@ -303,6 +303,10 @@ class Branch:
             self._hold_back()
         head = self._head if self._head is not None else self._refresh()
         writer = self._writer
+        if writer is not None and writer.view.txid != head.txid:
+            # What SQLite has cached is of another position.
+            self._discard_writer()
+            writer = None
         if writer is None:
             writer = self._writer = Writer(head, self._log_commit, self._publish, self._env.prepare)
         elif writer.view is not head:

@@ -172,18 +172,19 @@ class Machine:
             fd = os.open(self._nodes / node_id / "bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return holder
-        try:
+        with contextlib.suppress(OSError):  # The pipe may be full of questions already.
             os.write(fd, f"{incarnation}\n".encode())
-        except OSError:
-            pass  # The pipe is full of questions already.
-        finally:
-            os.close(fd)
+        os.close(fd)
         return holder
 
     def _listen(self, on_ask: Callable[[str], None]) -> None:
         rest = b""
         while not self._closing:
-            *lines, rest = (rest + os.read(self._bell, 4096)).split(b"\n")
+            try:
+                heard = os.read(self._bell, 4096)
+            except BlockingIOError:
+                return  # It is being closed.
+            *lines, rest = (rest + heard).split(b"\n")
             for incarnation in dict.fromkeys(lines):
                 if incarnation and not self._closing:
                     on_ask(incarnation.decode())
@@ -274,7 +275,10 @@ class Machine:
     def close(self, keep_log: bool) -> None:
         """Stop listening, free all locks, and leave nothing behind but a log that has not shipped."""
         self._closing = True
-        os.write(self._bell, b"\n")
+        # A full pipe would never take another line, as nobody reads it any more; then the listener need not be woken.
+        os.set_blocking(self._bell, False)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._bell, b"\n")
         if self._listener is not threading.current_thread():
             self._listener.join()
         for incarnation in list(self._held):
