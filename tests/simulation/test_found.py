@@ -19,6 +19,7 @@ from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.branch import Branch
 from memoturn.database.neighbours import NoNeighbours
 from memoturn.database.shipper import Shippable
+from memoturn.manifest import keys
 from memoturn.manifest.watch import AgeWatch
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
@@ -238,6 +239,18 @@ def test_a_writer_overtaken_by_many_writes_learns_it(nodes: Nodes) -> None:
         first.branch().ship()
     with pytest.raises(FencedError):
         first.branch().ship()
+
+
+def test_what_an_expired_branch_still_ships_is_kept_for_its_children(nodes: Nodes) -> None:
+    first, second = nodes
+    branches.create(first.engine, "db", "a", ttl=10)
+    first.sql("INSERT INTO t VALUES (1)", "a")
+    incarnation = first.branch("a").incarnation
+    first.clock.sleep(20)
+    branches.create(first.engine, "db", "a")
+    key = keys.former_manifest_key(first.engine.entry("db").db_uuid, "a", incarnation)
+    kept = second.engine.manifests.read(key).record
+    assert (kept.head_txid, len(kept.segments)) == (2, 1)
 
 
 def test_syncing_ships_the_branches_behind_one_that_was_overtaken(nodes: Nodes) -> None:

@@ -9,7 +9,9 @@ import logging
 import os
 import random
 import shutil
+import sys
 import tempfile
+import threading as real_threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,15 +32,12 @@ from memoturn.base.ids import Ids
 from memoturn.base.names import Address, AtCheckpoint, AtTxid, Position
 from memoturn.base.settings import CacheSettings, CommitSettings, Settings
 from memoturn.base.txids import TXID, PageNo
-from memoturn.database import branch as branch_module
 from memoturn.database import log as log_module
-from memoturn.database import readers as readers_module
 from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.manifest.watch import AgeWatch
 from memoturn.models import sql as sql_module
 from memoturn.models.guard import protect
-from memoturn.node import engine as engine_module
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import branches, databases, transfer, undo
 from memoturn.operations import sql as statements
@@ -688,8 +687,9 @@ def installed(scheduler: Scheduler) -> Iterator[None]:
             learned.clear()
     threading = Threading(scheduler)
     with contextlib.ExitStack() as stack:
-        for module in (branch_module, log_module, readers_module, engine_module):
-            stack.enter_context(mock.patch.object(module, "threading", threading))
+        for name, module in list(sys.modules.items()):
+            if name.startswith("memoturn.") and getattr(module, "threading", None) is real_threading:
+                stack.enter_context(mock.patch.object(module, "threading", threading))
         stack.enter_context(mock.patch.object(log_module, "FIRST_FILE_BYTES", 8 << 10))
         stack.enter_context(mock.patch.object(log_module, "FILE_BYTES", 16 << 10))
         stack.enter_context(mock.patch.object(logging.getLogger("memoturn"), "disabled", True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -35,6 +36,8 @@ from memoturn.manifest.register import Held
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import txid_of
 from memoturn.operations.undo import Undo
+
+_PATIENCE: Final = 10
 
 # Creating.
 
@@ -77,18 +80,36 @@ def create(
 
 def _create_over(engine: Engine, db_uuid: str, key: str, child: Manifest, now: UnixMs) -> Held[Manifest]:
     """Take the name of a tombstone, which is kept elsewhere first for those who descend from it."""
-    old = engine.manifests.read(key).record
-    rules.reborn(old, child, now)
-    former = keys.former_manifest_key(db_uuid, old.branch_id, old.incarnation)
-    engine.manifests.create_or(former, rules.tombstone(old, now), lambda there: there)
-    engine.forget(db_uuid, old.branch_id)
+    for _ in range(_PATIENCE):
+        old = engine.manifests.read(key).record
+        rules.reborn(old, child, now)
+        engine.forget(db_uuid, old.branch_id)
+        _keep_former(engine, db_uuid, rules.tombstone(old, now))
 
-    def over(current: Manifest) -> Manifest:
-        if current.incarnation != old.incarnation:
-            raise AlreadyExistsError(f"branch {current.branch_id!r} exists already; somebody just created it")
-        return rules.reborn(current, child, now)
+        def over(current: Manifest, old: Manifest = old) -> Manifest:
+            if current.incarnation != old.incarnation:
+                raise AlreadyExistsError(
+                    f"branch {current.branch_id!r} exists already; somebody just created it"
+                )
+            # It may have come back to life for a while, or its owner may have shipped: that must be kept as well.
+            return rules.reborn(current, child, now) if current.seq == old.seq else current
 
-    return engine.manifests.update(key, over)
+        held = engine.manifests.update(key, over)
+        if held.record.incarnation == child.incarnation:
+            return held
+    raise ConflictError(f"branch {child.branch_id!r} is being changed by others; try again")
+
+
+def _keep_former(engine: Engine, db_uuid: str, tombstone: Manifest) -> None:
+    """Put a tombstone where those who descend from it look when its name is taken."""
+
+    def newer(there: Manifest) -> Manifest:
+        if (there.head_txid, there.epoch) >= (tombstone.head_txid, tombstone.epoch):
+            return there
+        return replace(tombstone, seq=there.seq, write_ids=there.write_ids)
+
+    key = keys.former_manifest_key(db_uuid, tombstone.branch_id, tombstone.incarnation)
+    engine.manifests.create_or(key, tombstone, newer)
 
 
 def _check_still_retained(engine: Engine, parent: Branch, key: str, child: Manifest, fork_txid: TXID) -> None:
