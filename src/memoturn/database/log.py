@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 from memoturn.base.clock import Clock
@@ -73,10 +74,12 @@ class _Group:
 class _Waiter:
     """A commit that waits for its group, or to lead it."""
 
-    __slots__ = ("_asleep", "leads")
+    __slots__ = ("_asleep", "_woken", "after", "leads")
 
     def __init__(self) -> None:
+        self.after: _Waiter | None = None
         self.leads = False
+        self._woken = False
         self._asleep = threading.Lock()
         self._asleep.acquire()
 
@@ -88,13 +91,17 @@ class _Waiter:
         interruption = None
         while True:
             try:
-                self._asleep.acquire()
+                while not self._woken:
+                    self._asleep.acquire()
+                if self.after is not None:
+                    self.after.wake()
                 return interruption
             except BaseException as error:
                 interruption = error
 
     def wake(self) -> None:
         """End the wait; once more does no harm."""
+        self._woken = True
         if self._asleep.locked():
             self._asleep.release()
 
@@ -194,6 +201,7 @@ class CommitLog:
     def _pass_on(self, group: _Group) -> None:
         """Wake the leader of the next group first, so that the disk is busy again, then the group's own.
 
+        Each of these wakes the next: woken all at once they would only queue up for the interpreter.
         Done again from the start if a signal interrupts it; what decides contains no call, so nothing can.
         """
         with self._lock:
@@ -210,8 +218,10 @@ class CommitLog:
                 group.settled = True
         if group.successor is not None:
             group.successor.wake()
-        for waiter in group.waiters:
-            waiter.wake()
+        for waiter, after in pairwise(group.waiters):
+            waiter.after = after
+        if group.waiters:
+            group.waiters[0].wake()
         group.passed_on = True
 
     def _write(self, group: _Group) -> None:
