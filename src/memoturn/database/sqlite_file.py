@@ -1,14 +1,16 @@
 """A SQLite file as somebody else wrote it, read as the pages that Memoturn keeps.
 
 Files of our page size are read as they are, under SQLite's own read lock; one with a write-ahead log is copied
-page by page first, one of another page size is rewritten. Nothing is handed out before SQLite has found the
-database intact.
+page by page first, one of another page size is rewritten. One whose last transaction was interrupted is copied
+together with its rollback journal, and rolled back there. Nothing is handed out before SQLite has found the
+database intact, and nothing is left beside the file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +18,12 @@ from typing import Final
 
 import apsw
 
-from memoturn.base.errors import InvalidRequestError, UnavailableError
+from memoturn.base.errors import InternalError, InvalidRequestError, UnavailableError
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, PageNo
 
 _MAGIC: Final = b"SQLite format 3\0"
 _CHUNK_PAGES: Final = 256
+_BUSY_MS: Final = 5000
 
 
 class SqliteFile:
@@ -34,15 +37,23 @@ class SqliteFile:
         self.page_count = size // PAGE_SIZE
 
     def pages(self) -> Iterator[tuple[PageNo, bytes]]:
-        """All pages but the lock page, ascending; the header says that there is no write-ahead log."""
+        """All pages but the lock page, ascending."""
         number = 1
         while data := self._file.read(_CHUNK_PAGES * PAGE_SIZE):
             for start in range(0, len(data) - PAGE_SIZE + 1, PAGE_SIZE):
                 if number == 1:
-                    yield PageNo(1), data[:18] + b"\1\1" + data[20:PAGE_SIZE]
+                    yield PageNo(1), self._page_one(data[:PAGE_SIZE])
                 elif number != LOCK_PAGE:
                     yield PageNo(number), data[start : start + PAGE_SIZE]
                 number += 1
+
+    def _page_one(self, page: bytes) -> bytes:
+        """The header says that there is no write-ahead log, and how large the database is.
+
+        Releases of SQLite before 3.7.0 do not keep the size; newer ones see that at bytes 92-95, and ask the file.
+        """
+        size = self.page_count.to_bytes(4, "big")
+        return page[:18] + b"\1\1" + page[20:28] + size + page[32:92] + page[24:28] + page[96:]
 
     def close(self) -> None:
         self._file.close()
@@ -61,31 +72,60 @@ def open_sqlite_file(path: Path) -> SqliteFile:
     if not header:
         return SqliteFile(path, None, None)
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        in_wal_mode = header[18:19] == b"\2"
+        if in_wal_mode and not _beside(path, "-wal").exists():
+            # Nobody has it open. Reading it in place would leave an empty log beside it.
+            return _open_copy(path)
+        try:
+            return _open(path, path, copied=in_wal_mode)
+        except apsw.ReadOnlyError:
+            # Its last transaction was interrupted, and has to be rolled back first.
+            return _open_copy(path)
+    except apsw.BusyError as error:
+        raise UnavailableError(f"{path} is being written by another program: {error}") from error
     except apsw.Error as error:
-        raise InvalidRequestError(f"{path} cannot be opened: {error}") from error
+        raise InvalidRequestError(f"{path} is no intact SQLite database: {error}") from error
+
+
+def _open(path: Path, shown: Path, copied: bool, how: str = "mode=ro") -> SqliteFile:
+    """Open the file at `path`, or a copy of what it holds now; errors call it `shown`."""
+    connection = apsw.Connection(
+        f"{path.absolute().as_uri()}?{how}", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    )
     try:
-        connection.set_busy_timeout(5000)
+        connection.set_busy_timeout(_BUSY_MS)
         # The transaction keeps writers off the file, and the check and the copy on the same state of it.
         connection.execute("BEGIN")
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
         if problems != ["ok"]:
-            raise InvalidRequestError(f"{path} is damaged: {'; '.join(map(str, problems))}")
-        page_size = int.from_bytes(header[16:18], "big")
-        if page_size != PAGE_SIZE:
-            return _copied(path, connection, rewrite=True)
-        if header[18] == 2 or _has_free_tail(path, connection):
-            return _copied(path, connection, rewrite=False)
+            raise InvalidRequestError(f"{shown} is damaged: {'; '.join(map(str, problems))}")
+        if connection.pragma("page_size") != PAGE_SIZE:
+            return _copied(connection, rewrite=True)
+        if copied or _has_free_tail(path, connection):
+            return _copied(connection, rewrite=False)
         return SqliteFile(path, connection, None)
-    except apsw.BusyError as error:
-        connection.close(True)
-        raise UnavailableError(f"{path} is being written by another program: {error}") from error
-    except apsw.Error as error:
-        connection.close(True)
-        raise InvalidRequestError(f"{path} is no intact SQLite database: {error}") from error
     except BaseException:
         connection.close(True)
         raise
+
+
+def _open_copy(path: Path) -> SqliteFile:
+    """Copy the file with its rollback journal, and let SQLite do to the copy whatever it would do to the file."""
+    with tempfile.TemporaryDirectory(prefix="memoturn-import-") as directory:
+        copy = Path(directory) / "copy.sqlite"
+        before = path.stat()
+        shutil.copyfile(path, copy)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(_beside(path, "-journal"), _beside(copy, "-journal"))
+        after = path.stat()
+        same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        if not same or _beside(path, "-wal").exists():
+            raise UnavailableError(f"{path} was opened by another program while it was read; try again")
+        return _open(copy, path, copied=True, how="mode=rw")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
 def _header_of(path: Path) -> bytes:
@@ -102,12 +142,12 @@ def _header_of(path: Path) -> bytes:
 
 
 def _has_free_tail(path: Path, connection: apsw.Connection) -> bool:
-    """Whether the file is longer than the database in it, or an interrupted write is still to be undone."""
+    """Whether the file is longer than the database in it."""
     pages = connection.pragma("page_count")
     return bool(path.stat().st_size != pages * PAGE_SIZE)
 
 
-def _copied(path: Path, source: apsw.Connection, rewrite: bool) -> SqliteFile:
+def _copied(source: apsw.Connection, rewrite: bool) -> SqliteFile:
     handle, name = tempfile.mkstemp(prefix="memoturn-import-", suffix=".sqlite")
     os.close(handle)
     copy = Path(name)
@@ -124,6 +164,8 @@ def _copied(path: Path, source: apsw.Connection, rewrite: bool) -> SqliteFile:
                 while not backup.done:
                     backup.step(1000)
         source.close(True)
+        if int.from_bytes(_header_of(copy)[16:18], "big") != PAGE_SIZE:
+            raise InternalError(f"SQLite left the pages of {copy} as they were")
         return SqliteFile(copy, None, copy)
     except BaseException:
         copy.unlink(missing_ok=True)
