@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import sys
@@ -22,6 +23,7 @@ from memoturn.base.errors import (
     UnavailableError,
     UndecidedWriteError,
 )
+from memoturn.bucket import StaleVersionError, Version
 from memoturn.database import log
 from memoturn.database.record import HEAD_SIZE, START, read_file_header, read_records
 from tests.database.faulty import (
@@ -638,6 +640,29 @@ def test_undecided_change_of_the_manifest_is_decided_by_the_next(step: Step, lan
     found = state_of(stage.db)
     assert found in both
     assert state_of(stage.killed().db("db")) == found
+
+
+def test_rewind_that_lands_late_takes_no_acknowledged_commit_with_it() -> None:
+    """Its outcome was unknown, the next commit took the same txid, and only then it arrives at the store."""
+    stage = Stage()
+    assert stage.tell([create_table(), insert(1, 3000), checkpoint("early"), insert(2, 3000), ship()]) is None
+    manifest = stage.process.branch("db").key
+    replace_now, late = stage.bucket.inner.replace, []
+
+    def lose(key: str, body: bytes, version: Version, landed: object = None) -> Version:
+        late.append((key, body, version))
+        raise UndecidedWriteError("the answer was lost")
+
+    stage.bucket.inner.replace = lose  # type: ignore[method-assign,assignment]
+    assert stage.tell([rewind("early")]) is not None
+    stage.bucket.inner.replace = replace_now  # type: ignore[method-assign]
+    assert stage.tell([insert(3, 3000), insert(4, 3000)]) is None
+    assert [key for key, _, _ in late] == [manifest]
+    with contextlib.suppress(StaleVersionError):
+        replace_now(*late[0])
+    assert stage.tell([ship()]) is None
+    assert state_of(stage.db) == stage.state
+    assert state_of(stage.killed().db("db")) == stage.state
 
 
 @pytest.mark.parametrize("lands", [True, False])
