@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -348,6 +349,7 @@ def test_stopped_writer_of_a_branch_that_was_replaced_touches_nothing(
             child.listen(until=acknowledged + 1)
             with open_store(str(store)) as patient:
                 patient.db(f"{DB}@work").branch.delete()
+        deleted = {key for op, _ in child.acknowledged for key in op.keys}
         opened.db(DB).branch.create("work")
         opened.db(f"{DB}@work").sql("INSERT INTO t VALUES(7, x'')")
         os.kill(child.pid, signal.SIGCONT)
@@ -358,14 +360,18 @@ def test_stopped_writer_of_a_branch_that_was_replaced_touches_nothing(
         verify_branch(opened._engine.branch(DB, "work"))
         mine = {key for op in heard for key in op.keys}
         assert rows <= {7} | mine
+        assert not rows & deleted, "commits of the deleted branch are on the new one"
 
 
 def listen_to_the_end(child: Child) -> list[Op]:
-    """What the child has acknowledged or tried, until a call of it fails or fifty more have succeeded."""
+    """What the child has acknowledged or tried, until a call of it fails or fifty more have succeeded; kills it."""
     try:
         child.listen(until=len(child.acknowledged) + 50)
     except AssertionError as error:
         assert any(word in str(error) for word in ("deleted", "gone", "no branch", "taken over")), error  # noqa: PT017
+    os.kill(child.pid, signal.SIGKILL)
+    with contextlib.suppress(AssertionError):
+        child.listen()
     return [op for op, _ in child.acknowledged] + list(child.tried.values())
 
 
