@@ -49,6 +49,8 @@ class Between(Bucket):
         self.url, self.is_local = below.url, below.is_local
         self.before: list[object] = []
         self.after: list[object] = []
+        self.slow: list[object] = []
+        """As `after`, but the answer is not lost: it only takes its time."""
         self.gets = 0
 
     def get(self, key: str) -> tuple[bytes, Version]:
@@ -78,6 +80,8 @@ class Between(Bucket):
         if self.before:
             self.before.pop(0)()  # type: ignore[operator]
         version = self.below.replace(key, body, version, landed)
+        if self.slow:
+            self.slow.pop(0)()  # type: ignore[operator]
         if not self.after:
             return version
         self.after.pop(0)()  # type: ignore[operator]
@@ -181,7 +185,7 @@ def test_an_older_record_does_not_take_the_place_of_a_newer_one_in_the_cache(bel
     mine = register(bucket)
     mine.create(KEY, main())
     # The second write ends, and is remembered, before the first one comes back from the bucket.
-    bucket.after = [lambda: mine.update(KEY, pin("second"))]
+    bucket.slow = [lambda: mine.update(KEY, pin("second"))]
     mine.update(KEY, pin("first"))
     assert set(mine.current(KEY).record.checkpoints) == {"first", "second"}
 
@@ -339,7 +343,7 @@ def test_a_ring_of_ours_does_not_cover_up_that_of_a_neighbour_who_wrote_after_us
     mine, other = register(bucket, watches[0]), register(below, watches[1])
     mine.create(KEY, main())
     # Our write lands; the neighbour writes and rings; only then do we ring.
-    bucket.after = [lambda: other.update(KEY, pin("theirs"))]
+    bucket.slow = [lambda: other.update(KEY, pin("theirs"))]
     held = mine.update(KEY, pin("ours"))
     assert held.token != watches[0].token(KEY), "what we hold is known to be outdated"
     assert set(mine.current(KEY).record.checkpoints) == {"ours", "theirs"}

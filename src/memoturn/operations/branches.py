@@ -196,7 +196,9 @@ def checkpoint(
 
 def checkpoints(engine: Engine, database: str, branch_id: str | None = None) -> list[CheckpointInfo]:
     """The branch's checkpoints, the oldest position first."""
-    found = engine.manifests.read(engine.branch(database, branch_id).key).record.checkpoints
+    manifest = engine.manifests.read(engine.branch(database, branch_id).key).record
+    rules.check_living(manifest, engine.clock.now_ms())
+    found = manifest.checkpoints
     return [CheckpointInfo(name, txid) for name, txid in sorted(found.items(), key=lambda item: item[::-1])]
 
 

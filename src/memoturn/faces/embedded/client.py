@@ -207,7 +207,9 @@ class Branches:
         With `ttl`, in seconds, it is a burner branch. Raises `AlreadyExistsError`, `TxidNotRetainedError` or
         `CheckpointNotFoundError`.
         """
-        position = _one_position(self._address.position, checkpoint, txid, at)
+        # The position of this handle is one of its own branch.
+        here = self._address.position if from_ is None else None
+        position = _one_position(here, checkpoint, txid, at)
         source = self._address.branch if from_ is None else check_name("branch", from_)
         branches.create(self._engine, self._database, name, source, position, ttl)
         return Database(self._engine, Address(self._database, name, None))
