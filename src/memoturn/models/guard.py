@@ -33,6 +33,15 @@ _TEMPORARY: Final = frozenset(
         apsw.SQLITE_CREATE_TEMP_VIEW,
     )
 )
+_CREATING: Final = frozenset(
+    (
+        apsw.SQLITE_CREATE_INDEX,
+        apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_CREATE_VIEW,
+        apsw.SQLITE_CREATE_VTABLE,
+    )
+)
 _OK: Final = int(apsw.SQLITE_OK)
 _DENY: Final = int(apsw.SQLITE_DENY)
 
@@ -64,7 +73,7 @@ class Guard:
             return _OK
         if action == apsw.SQLITE_DETACH:
             return self._refuse("DETACH is never needed: there is one database")
-        if action in _TEMPORARY or (action == apsw.SQLITE_CREATE_VTABLE and database == "temp"):
+        if action in _TEMPORARY or (database == "temp" and action in _CREATING):
             return self._refuse(
                 "temporary tables last only as long as a connection, which no two calls share"
             )

@@ -26,7 +26,8 @@ class Statement(NamedTuple):
 _NULLS: Final[Any] = apsw._null_bindings  # type: ignore[attr-defined]
 """Binds NULL to every parameter: for statements that are prepared and not run."""
 
-_NOTHING_MORE: Final = re.compile(r"(?:\s|;|--[^\n]*|/\*.*?\*/)*", re.DOTALL).fullmatch
+_NOTHING_MORE: Final = re.compile(r"(?:[ \t\n\f\r;]|--[^\n]*|(?>/\*.*?(?:\*/|\Z)))*", re.DOTALL).fullmatch
+"""Blanks, semicolons and comments. A comment is atomic: it ends at the first `*/`, whatever follows it."""
 _statements: Final[GenerationalCache[str, Statement]] = GenerationalCache(4096)
 
 
@@ -47,7 +48,10 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
     seen: list[tuple[str, Statement]] = []
 
     def look(cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
-        seen.append((statement, Statement(cursor.is_readonly, bool(cursor.get_description()))))
+        # SQLite also calls read-only what finds nothing to do under this schema, such as DROP TRIGGER IF EXISTS.
+        # What is learned here holds for every schema: only what gives rows is sure to be there for its rows.
+        has_columns = bool(cursor.get_description())
+        seen.append((statement, Statement(cursor.is_readonly and has_columns, has_columns)))
         return False
 
     cursor = connection.cursor()
