@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from memoturn.base.errors import InvalidRequestError
@@ -37,6 +37,10 @@ class SystemClock:
         time.sleep(seconds)
 
 
+# In whole numbers: as a float of seconds a time loses milliseconds on the way.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 _RFC3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:\d{2})")
 
 
@@ -62,9 +66,15 @@ def ms_of(moment: datetime) -> UnixMs:
     """A datetime as unix milliseconds; one without a time zone is refused, not guessed."""
     if moment.tzinfo is None:
         raise InvalidRequestError(f"{moment.isoformat()} has no time zone; add one, such as datetime.UTC")
-    return UnixMs(round(moment.timestamp() * 1000))
+    # Rounded down: what happened at a millisecond had happened by any time within it, and what comes next had not.
+    return UnixMs((moment - _EPOCH) // _MILLISECOND)
+
+
+def time_of(ms: UnixMs) -> datetime:
+    """Unix milliseconds as an aware datetime in UTC."""
+    return _EPOCH + ms * _MILLISECOND
 
 
 def format_time(ms: UnixMs) -> str:
     """Unix milliseconds as RFC 3339 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_of(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 
+from memoturn.base.clock import time_of
 from memoturn.base.txids import UnixMs
 
 Value = None | int | float | str | bytes
@@ -138,11 +139,6 @@ class ExportResult(Struct, frozen=True):
     txid: int
     pages: int
     bytes: int
-
-
-def time_of(ms: UnixMs) -> datetime:
-    """Unix milliseconds as an aware datetime in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def time_or_none(ms: UnixMs | None) -> datetime | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from memoturn.base.clock import time_of
 from memoturn.base.errors import (
     AlreadyExistsError,
     BranchExpiredError,
@@ -24,7 +25,6 @@ from memoturn.base.results import (
     PromoteResult,
     RestorePoints,
     RewindResult,
-    time_of,
     time_or_none,
 )
 from memoturn.base.txids import TXID, UnixMs

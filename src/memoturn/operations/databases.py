@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from memoturn.base.clock import time_of
 from memoturn.base.errors import DatabaseNotFoundError, MemoturnError
 from memoturn.base.names import check_name
-from memoturn.base.results import DatabaseInfo, DeleteResult, time_of, time_or_none
+from memoturn.base.results import DatabaseInfo, DeleteResult, time_or_none
 from memoturn.base.txids import UnixMs
 from memoturn.manifest import keys, rules
 from memoturn.manifest.model import CatalogEntry, Manifest
