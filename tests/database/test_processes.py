@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
 from memoturn import BranchNotFoundError, BusyError, ConflictError, Memoturn
@@ -260,6 +261,34 @@ def test_two_stores_in_one_process_are_like_two_processes(
     other.close()
     one.sql("INSERT INTO t VALUES ('after the other was closed')")
     is_whole(mt)
+
+
+def test_a_long_write_on_one_branch_keeps_no_other_from_being_handed_over(
+    open_store: Opener, mt: Memoturn, file_url: str
+) -> None:
+    one, two = mt.db("x"), mt.db("x").branch.create("f")
+    two.sql("INSERT INTO t VALUES (1)")
+    inside, leave = threading.Event(), threading.Event()
+
+    def work(connection: apsw.Connection) -> None:
+        inside.set()
+        leave.wait()
+        connection.execute("INSERT INTO t VALUES ('long')")
+
+    writer = threading.Thread(target=lambda: branch_of(one).write(work))
+    writer.start()
+    inside.wait()
+    other = open_store(file_url, settings=Settings(commit=CommitSettings(busy_timeout=2.0)), clock=None)
+    try:
+        with pytest.raises(BusyError):
+            open_store(file_url, settings=HASTY, clock=None).db("x").sql("INSERT INTO t VALUES ('refused')")
+        other.db("x@f").sql("INSERT INTO t VALUES (2)")
+    finally:
+        leave.set()
+        writer.join()
+    other.db("x").sql("INSERT INTO t VALUES ('after')")
+    assert values(one) == ["long", "after"]
+    assert values(two) == [1, 2]
 
 
 def test_a_forked_child_is_told_to_open_its_own(file_url: str) -> None:

@@ -102,6 +102,7 @@ class Engine:
             weakref.WeakValueDictionary()
         )
         self._opening = threading.Lock()
+        self._asked_for: set[str] = set()
         self._closed: str | None = None
 
         self._machine: Machine | None = None
@@ -252,12 +253,21 @@ class Engine:
     # Neighbours.
 
     def _hand_over(self, incarnation: str) -> None:
+        """Another process asks for a branch. It asks again and again; each branch waits for its own writer only."""
         for branch in self.open_branches():
-            if branch.incarnation == incarnation:
-                try:
-                    branch.hand_over()
-                except MemoturnError as error:
-                    _log.warning("branch %s was asked for and is kept: %s", branch.branch_id, error)
+            if branch.incarnation == incarnation and incarnation not in self._asked_for:
+                self._asked_for.add(incarnation)
+                threading.Thread(
+                    target=self._hand_over_now, args=(branch,), name="memoturn-hand-over", daemon=True
+                ).start()
+
+    def _hand_over_now(self, branch: Branch) -> None:
+        try:
+            branch.hand_over()
+        except MemoturnError as error:
+            _log.warning("branch %s was asked for and is kept: %s", branch.branch_id, error)
+        finally:
+            self._asked_for.discard(branch.incarnation)
 
     def _finish_for_the_dead(self, neighbours: Neighbours) -> None:
         """Ship what processes that died had acknowledged; what cannot be shipped now stays for the next time."""
