@@ -23,6 +23,7 @@ def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
     yield _create_databases()
     yield from _forks(big, small, scratch)
     yield _many_branches()
+    yield _long_history()
 
 
 def _operations() -> Iterator[Figure]:
@@ -106,6 +107,28 @@ def _many_branches() -> Figure:
         f"{ratio(last.p50, first.p50)} ({us(last.p50)} / {us(first.p50)})",
         "",
         last.p50 <= 1.5 * first.p50,
+    )
+
+
+def _long_history() -> Figure:
+    """Fork and rewind after 100,000 commits against the same after 10."""
+    forks, rewinds = [], []
+    for commits in (10, 100_000):
+        with Memoturn("memory:") as mt:
+            mt.databases.create("a")
+            db = mt.db("a")
+            db.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT)")
+            for _ in range(commits):
+                db.sql("INSERT INTO t(x) VALUES ('value')")
+            db.sync()
+            forks.append(_create_some(db, 0, 1000))
+            rewinds.append(measure(lambda _, db=db: db.branch.rewind(3), 200, warm=10))  # type: ignore[misc]
+    return Figure(
+        "fork, rewind after 100,000 commits against after 10",
+        "the same: ≤ 1.5×",
+        f"{ratio(forks[1].p50, forks[0].p50)}, {ratio(rewinds[1].p50, rewinds[0].p50)}",
+        f"{us(forks[0].p50)}, {us(rewinds[0].p50)}",
+        forks[1].p50 <= 1.5 * forks[0].p50 and rewinds[1].p50 <= 1.5 * rewinds[0].p50,
     )
 
 
