@@ -16,6 +16,7 @@ from bench.measure import Figure
 from bench.samples import sqlite_file
 
 _README = Path(__file__).parent.parent / "README.md"
+_HEAD = "| figure | must reach | measured | peer | reached |\n| --- | --- | --- | --- | --- |"
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
@@ -23,7 +24,8 @@ def main(names: list[str]) -> None:
     """Measure everything, or the groups that are named: branches, reads, commits."""
     with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
         scratch = Path(directory)
-        lines = []
+        lines: list[str] = []
+        print(_HEAD, flush=True)
         for figure in _figures(scratch, names or ["branches", "reads", "commits"]):
             lines.append(_line(figure))
             print(lines[-1], flush=True)
@@ -58,8 +60,7 @@ def _write(lines: list[str]) -> None:
         [
             f"`make bench` on {datetime.now(UTC):%Y-%m-%d}, {machine}, SQLite {apsw.sqlite_lib_version()}:",
             "",
-            "| figure | must reach | measured | peer | reached |",
-            "| --- | --- | --- | --- | --- |",
+            _HEAD,
             *lines,
         ]
     )

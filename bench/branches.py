@@ -34,7 +34,7 @@ def _operations() -> Iterator[Figure]:
         db.branch.checkpoint("start")
         names = itertools.count()
         create = measure(lambda _: db.branch.create(f"b{next(names)}"), 5000)
-        # Ten branches share the work, so that none grows more history than a busy agent's day.
+        # A hundred branches share the work, so that none grows more history than a busy agent's day.
         branches = [db.branch.create(f"w{number}") for number in range(100)]
         for branch in branches:
             branch.sql("INSERT INTO t(x) VALUES ('own')")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,13 @@ SCHEMA = "CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT)"
 
 
 def text(number: int) -> str:
-    """About a thousand characters that compress to about half, as prose does."""
-    return f"row {number} " + os.urandom(ROW_BYTES // 4).hex() + "lorem ipsum dolor sit amet " * 18
+    """About a thousand characters that compress to about half, as prose does; the same on every run."""
+    noise = hashlib.shake_128(number.to_bytes(8, "big")).hexdigest(ROW_BYTES // 4)
+    return f"row {number} {noise}" + "lorem ipsum dolor sit amet " * 18
 
 
 def sqlite_file(path: Path, megabytes: int, journal: str = "delete") -> Path:
-    """A SQLite file of about that size, unless it is there already."""
+    """A SQLite file of at least that size, unless it is there already."""
     if path.exists():
         return path
     temporary = path.with_suffix(".part")
@@ -29,9 +30,12 @@ def sqlite_file(path: Path, megabytes: int, journal: str = "delete") -> Path:
     connection = apsw.Connection(str(temporary))
     connection.execute(f"PRAGMA journal_mode={journal}; PRAGMA synchronous=OFF").fetchall()
     connection.execute(SCHEMA)
-    rows = megabytes * (1 << 20) * 3 // 4 // 1000 * 4 // 4
-    with connection:
-        connection.executemany("INSERT INTO t VALUES (?, ?)", ((n, text(n)) for n in range(1, rows + 1)))
+    number = 0
+    while temporary.stat().st_size < megabytes << 20:
+        with connection:
+            rows = range(number + 1, number + 1 + min(50_000, megabytes * 500))
+            connection.executemany("INSERT INTO t VALUES (?, ?)", ((n, text(n)) for n in rows))
+            number = rows[-1]
     connection.close()
     temporary.rename(path)
     return path

@@ -8,9 +8,12 @@ from memoturn.base.errors import (
     BranchNotFoundError,
     BusyError,
     CheckpointNotFoundError,
+    ClosedError,
     ConflictError,
+    CorruptError,
     DatabaseNotFoundError,
     FencedError,
+    InternalError,
     InvalidRequestError,
     MemoturnError,
     NotFoundError,
@@ -18,29 +21,72 @@ from memoturn.base.errors import (
     SqlError,
     TxidNotRetainedError,
     UnavailableError,
+    UnconfiguredError,
+    UndecidedWriteError,
+    UnsuitableStoreError,
 )
+from memoturn.base.results import (
+    BatchResult,
+    BranchInfo,
+    CheckpointInfo,
+    DatabaseInfo,
+    DeleteResult,
+    ExportResult,
+    HistoryEntry,
+    ImportResult,
+    PromoteResult,
+    RestorePoints,
+    RewindResult,
+    Rows,
+    UndoResult,
+    Value,
+)
+from memoturn.base.settings import CacheSettings, CommitSettings, Settings
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.client import Database, Memoturn
 
 __all__ = [
     "AlreadyExistsError",
+    "BatchResult",
     "BranchExpiredError",
+    "BranchInfo",
     "BranchNotFoundError",
     "BusyError",
+    "CacheSettings",
+    "CheckpointInfo",
     "CheckpointNotFoundError",
+    "ClosedError",
+    "CommitSettings",
     "ConflictError",
+    "CorruptError",
     "Database",
+    "DatabaseInfo",
     "DatabaseNotFoundError",
+    "DeleteResult",
+    "ExportResult",
     "FencedError",
+    "HistoryEntry",
+    "ImportResult",
+    "InternalError",
     "InvalidRequestError",
     "Memoturn",
     "MemoturnError",
     "NotFoundError",
     "OverloadedError",
+    "PromoteResult",
+    "RestorePoints",
+    "RewindResult",
+    "Rows",
+    "Settings",
     "SqlError",
     "TxidNotRetainedError",
     "UnavailableError",
+    "UnconfiguredError",
+    "UndecidedWriteError",
+    "UndoResult",
+    "UnsuitableStoreError",
+    "Value",
 ]
 
 
@@ -51,3 +97,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -127,3 +127,29 @@ def test_more_databases_than_are_kept_open_all_work(open_store: Opener, file_url
             mt.db(f"d{n}").sql("UPDATE t SET v = v + 100")
     assert [values(mt.db(f"d{n}")) for n in range(12)] == [[n + 200] for n in range(12)]
     assert len(mt._engine.open_branches()) <= 4
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"checkpoint": "1"}, "all digits"),
+        ({"txid": "1"}, "not a whole number"),
+        ({"at": "yesterday"}, "is not a time"),
+        ({"at": "2026-11-22T10:00:00"}, "write RFC 3339"),
+    ],
+)
+def test_a_position_is_read_as_what_it_is_called(given: dict[str, Any], says: str) -> None:
+    with Memoturn("memory:") as mt:
+        mt.databases.create("a")
+        with pytest.raises(InvalidRequestError, match=says):
+            mt.db("a").branch.create("b", **given)
+        assert [branch.name for branch in mt.db("a").branch.list()] == ["main"]
+
+
+def test_an_empty_name_does_not_mean_the_branch_of_the_handle() -> None:
+    with Memoturn("memory:") as mt:
+        mt.databases.create("a")
+        fork = mt.db("a").branch.create("fork")
+        with pytest.raises(MemoturnError):
+            fork.branch.delete("")
+        assert fork.branch.get().name == "fork"

@@ -212,7 +212,7 @@ def test_columns_are_told_even_without_rows(db: Database) -> None:
     rows = db.sql("SELECT rowid AS id, v FROM t WHERE v = ?", [1])
     assert (rows, rows.columns, rows.txid) == ([], ("id", "v"), 1)
     assert db.sql("INSERT INTO t VALUES (1)").columns == ()
-    assert db.sql("SELECT 1 AS a, 2 AS a").columns == ("a", "a")
+    assert db.sql("SELECT 1 AS a, 2 AS a") == [{"a": 1, "a:1": 2}]
 
 
 def test_text_that_is_not_utf8_is_told_and_leaves_the_reader_usable(db: Database) -> None:
@@ -395,3 +395,15 @@ def test_a_damaged_page_is_an_error_and_never_wrong_rows(db: Database, shipped: 
     body[spot.offset + spot.length // 2] ^= 1
     bucket.put(spot.key, bytes(body))
     assert len(values(db)) == 200
+
+
+def test_columns_of_one_name_are_told_apart_and_none_is_lost(db: Database) -> None:
+    db.sql("INSERT INTO t VALUES (7)")
+    rows = db.sql("SELECT a.v, b.v, c.v FROM t a JOIN t b JOIN t c LIMIT 1")
+    assert rows.columns == ("v", "v:1", "v:2")
+    assert rows == [{"v": 7, "v:1": 7, "v:2": 7}]
+
+
+def test_a_parameter_that_is_missing_is_named(db: Database) -> None:
+    with pytest.raises(InvalidRequestError, match="'wanted'"):
+        db.sql("SELECT :wanted", {"other": 1})

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-from memoturn.base.clock import looks_like_time, ms_of, parse_time
+from memoturn.base.clock import ms_of, parse_time
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.txids import TXID, UnixMs
 
@@ -85,9 +85,33 @@ def parse_position(value: str | int | datetime | Position) -> Position:
         raise InvalidRequestError(f"{value!r} is not a position; give a checkpoint, a txid or a time")
     if value.isascii() and value.isdigit():
         return AtTxid(TXID(int(value[:20])))
-    if looks_like_time(value):
-        return AtTime(parse_time(value))
+    if ":" in value:
+        return AtTime(parse_time(value))  # No checkpoint has a colon in its name.
     return AtCheckpoint(check_checkpoint_name(value))
+
+
+def position_of_one_kind(
+    checkpoint: str | None = None, txid: int | None = None, at: datetime | str | None = None
+) -> Position | None:
+    """The position that one of these names; None if none is given. Each is read as what it is called.
+
+    Raises `InvalidRequestError` if more than one is given, or one that is not of its kind.
+    """
+    if sum(value is not None for value in (checkpoint, txid, at)) > 1:
+        raise InvalidRequestError("give one of checkpoint, txid and at, or none for the head")
+    if checkpoint is not None:
+        return AtCheckpoint(check_checkpoint_name(checkpoint))
+    if txid is not None:
+        if not isinstance(txid, int) or isinstance(txid, bool):
+            raise InvalidRequestError(f"txid {txid!r} is not a whole number")
+        return parse_position(txid)
+    if at is None:
+        return None
+    if isinstance(at, datetime):
+        return AtTime(ms_of(at))
+    if not isinstance(at, str):
+        raise InvalidRequestError(f"at {at!r} is not a time; give a datetime, or RFC 3339 as text")
+    return AtTime(parse_time(at))
 
 
 class Address(NamedTuple):
@@ -99,7 +123,9 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         branch = "" if self.branch is None else f"@{self.branch}"
-        return f"{self.database}{branch}" + ("" if self.position is None else f":{self.position}")
+        if self.position is None or self.branch is not None:
+            return f"{self.database}{branch}" + ("" if self.position is None else f":{self.position}")
+        return f"{self.database} at {self.position}"
 
 
 def parse_address(text: str) -> Address:

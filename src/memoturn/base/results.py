@@ -18,8 +18,8 @@ Value = None | int | float | str | bytes
 class Rows(list[dict[str, Value]]):
     """The rows of a statement as dicts; `columns` names them in order.
 
-    `txid` is the position that was read, or the head after a write. Of two columns with one name the last one
-    is in the dict; give them names with AS.
+    `txid` is the position that was read, or the head after a write. Columns of one name are told apart: `id` and
+    `id:1`.
     """
 
     __slots__ = ("columns", "txid")

@@ -130,6 +130,8 @@ def _beside(path: Path, ending: str) -> Path:
 
 def _header_of(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidRequestError(f"{path} is no file; name a SQLite database file")
         with path.open("rb") as file:
             header = file.read(100)
     except FileNotFoundError:

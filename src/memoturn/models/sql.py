@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -87,15 +88,30 @@ def run(
             cursor.fetchall()  # An incremental vacuum goes on only as long as it is asked to.
             return Rows((), (), txid)
         try:
-            columns = tuple([column[0] for column in cursor.get_description()])
+            columns = _distinct(tuple([column[0] for column in cursor.get_description()]))
         except apsw.ExecutionCompleteError:
             return Rows((), _columns_of(connection, sql), txid)
         return Rows([dict(zip(columns, row, strict=True)) for row in cursor], columns, txid)
-    except (apsw.Error, TypeError, OverflowError, ValueError) as error:
+    except (apsw.Error, KeyError, TypeError, OverflowError, ValueError) as error:
         if cursor is not None:
             # A statement that is left half run would hold the connection on its view.
             cursor.close(True)
         raise explain(error, guard_of(connection).reason) from error
+
+
+@lru_cache(1024)
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns of one name are told apart as SQLite does it where it has to: `id`, `id:1`, `id:2`."""
+    seen: set[str] = set()
+    distinct = []
+    for name in names:
+        number, candidate = 0, name
+        while candidate in seen:
+            number += 1
+            candidate = f"{name}:{number}"
+        seen.add(candidate)
+        distinct.append(candidate)
+    return tuple(distinct)
 
 
 def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
@@ -103,7 +119,7 @@ def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
     columns: list[tuple[str, ...]] = []
 
     def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
-        columns.append(tuple([column[0] for column in cursor.get_description()]))
+        columns.append(_distinct(tuple([column[0] for column in cursor.get_description()])))
         return False
 
     cursor = connection.cursor()
@@ -119,6 +135,8 @@ def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
 
 def explain(error: Exception, reason: str | None = None) -> MemoturnError:
     """An error of SQLite as one of ours. `reason` is why the guard refused the statement, if it did."""
+    if isinstance(error, KeyError):
+        return InvalidRequestError(f"the statement has a parameter {error.args[0]!r}, which was not given")
     if isinstance(error, apsw.AuthError):
         return InvalidRequestError(reason or str(error))
     if isinstance(error, apsw.ReadOnlyError):

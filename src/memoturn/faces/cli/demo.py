@@ -147,7 +147,7 @@ class _Tour:
     def _harm(self) -> None:
         self._title("The agent migrates, with confidence")
         for thought, statements in _HARM:
-            told = "; ".join(text.partition(" WHERE ")[0] for text in statements)
+            told = "; ".join(" ".join(text.split()) for text in statements)
             self._step(partial(self.db.batch, statements), f"txid {{0.txid}}  {thought}: {told}".format)
 
     def _damage(self, before: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from memoturn.base.clock import Clock
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
-from memoturn.base.names import Address, Position, check_name, parse_address, parse_position
+from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
 from memoturn.base.settings import Durability, Settings
 from memoturn.faces.wire import (
     BatchResult,
@@ -65,6 +65,14 @@ class Memoturn:
         clock: Clock | None = None,
         ids: Ids | None = None,
     ) -> None:
+        if not isinstance(url, str):
+            raise InvalidRequestError(
+                f"{url!r} is no store; write 'file:./data', 'memory:' or 's3://bucket/prefix'"
+            )
+        if url.startswith(("http://", "https://")):
+            raise InvalidRequestError(
+                f"{url!r}: there is no client for a server yet; name a store: 'file:./data'"
+            )
         settings = settings or Settings()
         if durability is not None:
             if durability not in ("standard", "durable"):
@@ -119,9 +127,9 @@ class Databases:
         """One database. Raises `DatabaseNotFoundError`."""
         return databases.get(self._engine, name)
 
-    def list(self) -> Iterator[DatabaseInfo]:
-        """All databases in order of their names."""
-        return databases.list_(self._engine)
+    def list(self) -> builtins.list[DatabaseInfo]:
+        """All databases, in the order of their names in the store."""
+        return builtins.list(databases.list_(self._engine))
 
     def delete(self, name: str) -> DeleteResult:
         """Delete a database with all of its branches. Raises `DatabaseNotFoundError`."""
@@ -209,18 +217,18 @@ class Branches:
         """
         # The position of this handle is one of its own branch.
         here = self._address.position if from_ is None else None
-        position = _one_position(here, checkpoint, txid, at)
+        position = position_of_one_kind(checkpoint, txid, at) or here
         source = self._address.branch if from_ is None else check_name("branch", from_)
         branches.create(self._engine, self._database, name, source, position, ttl)
         return Database(self._engine, Address(self._database, name, None))
 
     def get(self, name: str | None = None) -> BranchInfo:
         """This handle's branch, or the one named."""
-        return branches.get(self._engine, self._database, name or self._address.branch)
+        return branches.get(self._engine, self._database, self._address.branch if name is None else name)
 
-    def list(self) -> Iterator[BranchInfo]:
-        """All branches of the database in order of their names."""
-        return branches.list_(self._engine, self._database)
+    def list(self) -> builtins.list[BranchInfo]:
+        """All branches of the database in the order of their names; their heads are those that have shipped."""
+        return builtins.list(branches.list_(self._engine, self._database))
 
     def checkpoint(self, name: str, *, move: bool = False) -> CheckpointInfo:
         """Name the head. Raises `ConflictError` if the name stands elsewhere, unless `move` is set."""
@@ -256,10 +264,10 @@ class Branches:
 
     def delete(self, name: str | None = None) -> DeleteResult:
         """Delete this handle's branch, or the one named; its children keep what they need."""
-        return branches.delete(self._engine, self._database, name or self._named())
+        return branches.delete(self._engine, self._database, self._named() if name is None else name)
 
     def history(self) -> Iterator[HistoryEntry]:
-        """The txids of the branch, newest first."""
+        """The txids of the branch, newest first, read as they are asked for."""
         return branches.history(self._engine, self._database, self._address.branch)
 
     def restore_points(self) -> RestorePoints:
@@ -287,12 +295,3 @@ def _pair(item: Any) -> tuple[str, Params | None]:
     if isinstance(item, tuple | list) and len(item) in (1, 2):
         return (item[0], item[1] if len(item) == 2 else None)
     raise InvalidRequestError(f"a batch takes texts or (text, parameters), not {item!r}")
-
-
-def _one_position(
-    handle: Position | None, checkpoint: str | None, txid: int | None, at: datetime | str | None
-) -> Position | None:
-    given = [value for value in (checkpoint, txid, at) if value is not None]
-    if len(given) > 1:
-        raise InvalidRequestError("give one of checkpoint, txid and at, or none for the head")
-    return parse_position(given[0]) if given else handle
