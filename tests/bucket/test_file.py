@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from memoturn.base.clock import SystemClock
 from memoturn.base.errors import (
     AlreadyExistsError,
     UnavailableError,
@@ -179,4 +181,45 @@ def test_a_stopped_holder_of_a_lock_makes_others_fail_not_hang(tmp_path: Path) -
         pass
     assert clock.seconds >= 30
     with second.hold("a"):
+        pass
+
+
+def test_a_child_forked_while_a_lock_is_held_does_not_keep_it(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    first, second = (Locks(str(tmp_path), clock) for _ in range(2))
+    with first.hold("a"):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+    try:
+        with second.hold("a"):
+            pass
+        assert clock.seconds == 0
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_thread_waits_for_another_no_longer_than_for_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoturn.bucket.locks._PATIENCE_S", 0.05)
+    locks = Locks(str(tmp_path), SystemClock())
+    told = list[str]()
+
+    def wait() -> None:
+        try:
+            with locks.hold("a"):
+                told.append("held")
+        except UnavailableError as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    with locks.hold("a"):
+        waiting.start()
+        waiting.join(5)
+        assert told
+    assert "another thread" in told[0]
+    with locks.hold("a"):
         pass

@@ -26,8 +26,9 @@ class Locks:
     """Advisory locks in a directory that every process of the store uses.
 
     The file is opened anew each time: a lock belongs to an open file, and a kept one would be shared with a
-    forked child, who would then hold it too. The kernel drops the lock of a process that dies. Threads of one
-    process queue on an ordinary lock first, so that only other processes are polled for.
+    forked child, who would then hold it too; a child that is forked in between holds it until we unlock it.
+    The kernel drops the lock of a process that dies. Threads of one process queue on an ordinary lock first, so
+    that only other processes are polled for.
     """
 
     def __init__(self, directory: str, clock: Clock) -> None:
@@ -39,20 +40,28 @@ class Locks:
     def hold(self, key: str) -> Iterator[None]:
         """Exclude every other holder of the key. Raises `UnavailableError`, after 30 s of waiting for one."""
         stripe = zlib.crc32(key.encode()) % STRIPES
-        with self._threads[stripe]:
-            path = os.path.join(self._directory, f"{stripe:02d}")
+        path = os.path.join(self._directory, f"{stripe:02d}")
+        deadline = self._clock.monotonic() + _PATIENCE_S
+        if not self._threads[stripe].acquire(timeout=_PATIENCE_S):
+            raise _waited_in_vain(path, "another thread")
+        try:
             with reporting(path, "locked"):
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 with reporting(path, "locked"):
-                    self._acquire(fd, path)
+                    self._acquire(fd, path, deadline)
                 yield
             finally:
-                os.close(fd)
+                # Closing alone frees nothing while a child that was forked meanwhile has the file open.
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                finally:
+                    os.close(fd)
+        finally:
+            self._threads[stripe].release()
 
-    def _acquire(self, fd: int, path: str) -> None:
+    def _acquire(self, fd: int, path: str, deadline: float) -> None:
         # Blocking in the kernel would wait for ever behind a process that was stopped inside.
-        deadline = self._clock.monotonic() + _PATIENCE_S
         pause = _FIRST_PAUSE_S
         while True:
             try:
@@ -60,8 +69,10 @@ class Locks:
                 return
             except BlockingIOError:
                 if self._clock.monotonic() >= deadline:
-                    raise UnavailableError(
-                        f"another process has held {path} for {_PATIENCE_S:.0f} s; nothing was written"
-                    ) from None
+                    raise _waited_in_vain(path, "another process") from None
             self._clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _waited_in_vain(path: str, holder: str) -> UnavailableError:
+    return UnavailableError(f"{holder} has held {path} for {_PATIENCE_S:g} s; nothing was written")
