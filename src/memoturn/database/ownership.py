@@ -102,7 +102,7 @@ class Ownership(Standing):
     def _ship(self, commits: list[Commit]) -> None:
         epoch = self._epoch
         name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch)
-        self._put_pack(name, commits)
+        segment = self._put_pack(name, commits)
         try:
             held = self._update(lambda manifest: rules.append(manifest, epoch, name))
         except (FencedError, BranchNotFoundError) as error:
@@ -113,16 +113,32 @@ class Ownership(Standing):
             # We hold the next epoch already, by a try that was given up as undecided; it has linked them.
             self._adopt(found, found.token)
             return
+        self._grow(held, name, segment)
         self._adopt(held, held.token)
-        self._keep_pages(keys.segment_key(self.db_uuid, self.incarnation, str(name)), commits)
+        self._keep_pages(segment, commits)
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
 
-    def _put_pack(self, name: SegmentName, commits: list[Commit]) -> None:
+    def _put_pack(self, name: SegmentName, commits: list[Commit]) -> str:
+        """Put commits into the bucket as a pack; returns its key."""
         pack = build_pack([commit.packed for commit in commits])
         key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
         self._env.bucket.put(key, pack.chunks)
         self._env.store.keep_index(key, pack.index)
+        return key
+
+    def _grow(self, held: Held[Manifest], name: SegmentName, segment: str) -> None:
+        """Put the new pack on top of the shipped view, where it is all that has come: nothing is opened again."""
+        old, new, shipped = self._held.record, held.record, self._shipped
+        if (
+            shipped is not None
+            and new.timeline == old.timeline
+            and new.segments == (*old.segments, str(name))
+            and shipped.txid == old.head_txid == name.min_txid - 1
+        ):
+            grown = shipped.grown(segment, self._env.store.pack(segment))
+            with self._state:
+                self._held, self._shipped = held, grown
 
     def _keep_pages(self, segment: str, commits: list[Commit]) -> None:
         """Shipped pages are likely to be read again: keep the newest of each where reads look for them."""

@@ -43,7 +43,7 @@ class Layer(NamedTuple):
     """The part of one segment that a view looks through: the commits from `since` to `until`."""
 
     key: str
-    segment: PackIndex | BaseIndex
+    is_base: bool
     since: TXID
     until: TXID
 
@@ -57,10 +57,15 @@ class End(NamedTuple):
 
 
 class View:
-    """The database as it was at `txid`. Opening one reads footers, never pages."""
+    """The database as it was at `txid`. Opening one reads the newest footer; others when a page is looked for.
+
+    A page is looked for in what came on top since the view was opened (`grown`), then in the packs that were there
+    when it was, then in the base. `_recent` holds the first of these as dictionaries from newer to older, each more
+    than twice as large as the one before, so that growing costs little and a look-up meets only a few of them.
+    """
 
     __slots__ = (
-        "_base", "_base_key", "_cached", "_memo", "_packs", "_store",
+        "_base", "_base_key", "_cached", "_memo", "_packs", "_recent", "_store",
         "checksum", "page_count", "stretch", "time", "txid",
     )  # fmt: skip
 
@@ -69,51 +74,73 @@ class View:
     ) -> None:
         self.txid = txid
         self.stretch = stretch
-        self.page_count, self.checksum, self.time = _end_of(layers)
+        self.page_count, self.checksum, self.time = _end_of(store, layers)
         self._store = store
         self._cached = store.cached
-        self._packs = [(layer.key, layer.segment, layer.since, layer.until) for layer in layers]
+        self._packs = [(layer.key, layer.since, layer.until) for layer in layers if not layer.is_base]
         self._base: BaseIndex | None = None
         self._base_key = ""
-        if layers and isinstance(layers[-1].segment, BaseIndex):
-            self._base_key, self._base = layers[-1].key, layers[-1].segment
-            del self._packs[-1]
+        if layers and layers[-1].is_base:
+            self._base_key, self._base = layers[-1].key, store.base(layers[-1].key)
         self._memo: dict[PageNo, Spot | None] = {}
+        self._recent: tuple[dict[PageNo, Spot], ...] = ()
+
+    def grown(self, key: str, pack: PackIndex) -> View:
+        """The view after the commits of a pack that directly follow this one on its stretch."""
+        last = pack.transaction_at_or_before(pack.max_txid)
+        if last is None or pack.min_txid != self.txid + 1:
+            raise CorruptError(f"{key} begins at txid {pack.min_txid} and cannot follow {self.txid}")
+        view = object.__new__(View)
+        view.txid, view.stretch = last.txid, self.stretch
+        view.page_count, view.checksum, view.time = last.page_count, last.checksum, last.time
+        view._store, view._cached = self._store, self._cached
+        # What was there before does not change, and neither does what is remembered of it.
+        view._packs, view._memo = self._packs, self._memo
+        view._base, view._base_key = self._base, self._base_key
+        newest = {page_no: Spot(key, *frame) for page_no, frame in pack.pages(pack.max_txid)}
+        older = list(self._recent)
+        while older and len(older[0]) <= 2 * len(newest):
+            newest = {**older.pop(0), **newest}
+        view._recent = (newest, *older)
+        return view
 
     def page(self, page_no: PageNo) -> bytes:
         """The page's bytes; empty beyond the end of the database.
 
         Raises `CorruptError` if what is stored does not match its checksum.
         """
-        if self._packs:
-            try:
-                spot = self._memo[page_no]
-            except KeyError:
-                spot = self._find_in_packs(page_no)
+        if not 0 < page_no <= self.page_count:
+            return b""
+        if self._packs or self._recent:
+            spot = self.spot(page_no)
             if spot is not None:
                 return self._cached(spot) or self._store.page(spot)
         page = self._cached((self._base_key, page_no))
-        if page is not None and page_no <= self.page_count:
+        if page is not None:
             return page
-        if self._base is None or not 0 < page_no <= self.page_count:
-            return b""
-        return self._store.base_page(self._base_key, self._base, page_no)
+        return b"" if self._base is None else self._store.base_page(self._base_key, self._base, page_no)
 
     def spot(self, page_no: PageNo) -> Spot | None:
         """Where the page lies in a pack, which always holds the same bytes there; None if it is in none."""
-        return self._find_in_packs(page_no) if page_no <= self.page_count else None
+        for recent in self._recent:
+            spot = recent.get(page_no)
+            if spot is not None:
+                return spot
+        try:
+            return self._memo[page_no]
+        except KeyError:
+            return self._find_in_packs(page_no)
 
     def _find_in_packs(self, page_no: PageNo) -> Spot | None:
         """The newest version of the page above the base. The answer is remembered: it never changes."""
         if len(self._memo) >= _MEMO_ENTRIES:
             self._memo.clear()
         spot = None
-        if 0 < page_no <= self.page_count:
-            for key, index, since, until in self._packs:
-                frame = index.find(page_no, until, since)
-                if frame is not None:
-                    spot = Spot(key, *frame)
-                    break
+        for key, since, until in self._packs:
+            frame = self._store.pack(key).find(page_no, until, since)
+            if frame is not None:
+                spot = Spot(key, *frame)
+                break
         self._memo[page_no] = spot
         return spot
 
@@ -127,7 +154,7 @@ def open_view(
     history = (manifest.incarnation, stretch_at(manifest, at).from_txid, losses)
     while True:
         stretch = stretch_at(manifest, at)
-        if _collect(layers, store, db_uuid, manifest, stretch.from_txid, at) or stretch.base == "empty":
+        if _collect(layers, db_uuid, manifest, stretch.from_txid, at) or stretch.base == "empty":
             return View(store, txid, history, layers)
         if stretch.base == "parent":
             parent = manifest.parent
@@ -139,9 +166,7 @@ def open_view(
         at = stretch.base_txid
 
 
-def _collect(
-    layers: list[Layer], store: SegmentStore, db_uuid: str, manifest: Manifest, since: TXID, until: TXID
-) -> bool:
+def _collect(layers: list[Layer], db_uuid: str, manifest: Manifest, since: TXID, until: TXID) -> bool:
     """Add the segments that hold commits from `since` to `until`, newest first; True if a base ends the search."""
     chosen = [
         s for s in map(SegmentName.parse, manifest.segments) if since <= s.max_txid and s.min_txid <= until
@@ -153,20 +178,20 @@ def _collect(
     packs.sort(key=lambda s: s.max_txid, reverse=True)
     for pack in packs:
         key = keys.segment_key(db_uuid, manifest.incarnation, str(pack))
-        layers.append(Layer(key, store.pack(key), oldest, until))
+        layers.append(Layer(key, False, oldest, until))
     if base is None:
         return False
     key = keys.segment_key(db_uuid, manifest.incarnation, str(base))
-    layers.append(Layer(key, store.base(key), EMPTY, base.max_txid))
+    layers.append(Layer(key, True, EMPTY, base.max_txid))
     return True
 
 
-def _end_of(layers: Sequence[Layer]) -> End:
+def _end_of(store: SegmentStore, layers: Sequence[Layer]) -> End:
     for layer in layers:
-        index = layer.segment
-        if isinstance(index, BaseIndex):
-            return End(index.page_count, index.checksum, index.time)
-        last = index.transaction_at_or_before(layer.until)
+        if layer.is_base:
+            base = store.base(layer.key)
+            return End(base.page_count, base.checksum, base.time)
+        last = store.pack(layer.key).transaction_at_or_before(layer.until)
         if last is not None and last.txid >= layer.since:
             return End(last.page_count, last.checksum, last.time)
     return End(0, CHECKSUM_FLAG, None)
