@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from memoturn.manifest.model import Manifest
 from memoturn.manifest.rules import checkpoint_txid
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import last_began_by
+from memoturn.segments.pack import Transaction
 
 Kind = Literal["commit", "rewind", "reset", "fork"]
 
@@ -65,14 +67,17 @@ def _at_time(env: Environment, db_uuid: str, manifest: Manifest, ms: UnixMs) -> 
         return min(inherited, parent.fork_txid)
     stretch = manifest.timeline[began - 1]
     last = manifest.timeline[began].from_txid - 1 if began < len(manifest.timeline) else manifest.head_txid
-    for pack in sorted(_packs(manifest), key=lambda name: name.max_txid, reverse=True):
-        if pack.max_txid < stretch.from_txid or pack.min_txid > last:
-            continue
+
+    def committed(pack: SegmentName) -> list[Transaction]:
+        """The pack's commits from the stretch on. Times ascend along a branch, whatever clocks do."""
         index = env.store.pack(keys.segment_key(db_uuid, manifest.incarnation, str(pack)))
-        inside = (t for t in reversed(list(index.transactions())) if stretch.from_txid <= t.txid <= last)
-        found = next((transaction for transaction in inside if transaction.time <= ms), None)
-        if found is not None:
-            return found.txid
+        return [t for t in index.transactions() if t.txid >= stretch.from_txid]
+
+    packs = [p for p in _packs(manifest) if p.max_txid >= stretch.from_txid and p.min_txid <= last]
+    packs.sort(key=lambda name: name.max_txid)
+    number = bisect_right(packs, ms, key=lambda pack: committed(pack)[0].time)
+    if number:
+        return max(t.txid for t in committed(packs[number - 1]) if t.time <= ms and t.txid <= last)
     for base in _bases(manifest):
         if stretch.from_txid <= base.max_txid <= last:
             index_of_base = env.store.base(keys.segment_key(db_uuid, manifest.incarnation, str(base)))
