@@ -24,6 +24,7 @@ def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
     yield from _forks(big, small, scratch)
     yield _many_branches()
     yield _long_history()
+    yield _many_segments()
 
 
 def _operations() -> Iterator[Figure]:
@@ -129,6 +130,28 @@ def _long_history() -> Figure:
         f"{ratio(forks[1].p50, forks[0].p50)}, {ratio(rewinds[1].p50, rewinds[0].p50)}",
         f"{us(forks[0].p50)}, {us(rewinds[0].p50)}",
         forks[1].p50 <= 1.5 * forks[0].p50 and rewinds[1].p50 <= 1.5 * rewinds[0].p50,
+    )
+
+
+def _many_segments() -> Figure:
+    """Each durable commit is a segment of its own, and nothing compacts them yet."""
+    with Memoturn("memory:", durability="durable") as mt:
+        mt.databases.create("a")
+        db = mt.db("a")
+        db.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, x TEXT)")
+
+        def commit(_: int) -> None:
+            db.sql("INSERT INTO t(x) VALUES ('value')")
+
+        first = measure(commit, 300, warm=50)
+        measure(commit, 4_650, warm=0)
+        last = measure(commit, 300, warm=0)
+    return Figure(
+        "durable commit beyond 5,000 segments against the first, `memory:`",
+        "reported; flat with compaction",
+        f"{ratio(last.p50, first.p50)} ({us(last.p50)})",
+        us(first.p50),
+        None,
     )
 
 
