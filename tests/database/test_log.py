@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -371,3 +372,39 @@ def test_files_on_a_real_disk_hold_what_was_committed(tmp_path: Any) -> None:
     assert len(data) == module.FIRST_FILE_BYTES
     assert data.startswith(file_header(1))
     assert len(read_records(data, START, 1)[0]) == 20
+
+
+@pytest.mark.parametrize("name", ["write", "fsync"])
+def test_new_file_whose_making_was_interrupted_is_removed(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupt(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    directory = DiskDirectory(tmp_path)
+    monkeypatch.setattr(os, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        directory.create("000001.log", 1 << 20)
+    monkeypatch.undo()
+    assert directory.names() == []
+
+
+def test_new_file_is_whole_though_each_write_stops_early(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:300_000]))
+    DiskDirectory(tmp_path).create("000001.log", 3 << 20).close()
+    assert (tmp_path / "000001.log").stat().st_size == 3 << 20
+
+
+def test_directory_of_new_files_is_durable(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, real = [], os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        synced.append(os.fstat(fd).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    DiskDirectory(tmp_path / "a" / "b").create("000001.log", 1).close()
+    assert {path.stat().st_ino for path in (tmp_path, tmp_path / "a", tmp_path / "a" / "b")} <= set(synced)

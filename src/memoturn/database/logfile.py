@@ -100,26 +100,37 @@ class DiskDirectory:
 
     def create(self, name: str, size: int) -> LogFile:
         # Zeroes are written, not only reserved: a sync of a reserved block would have to write metadata too.
-        self._path.mkdir(parents=True, exist_ok=True)
+        make_directories(self._path)
         path = self._path / name
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            for offset in range(0, size, len(_ZEROES)):
-                os.write(fd, _ZEROES[: min(len(_ZEROES), size - offset)])
-            os.fsync(fd)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                written = 0
+                while written < size:
+                    written += os.write(fd, _ZEROES[: min(len(_ZEROES), size - written)])
+                os.fsync(fd)
+            finally:
+                os.close(fd)
             sync_directory(self._path)
-        except OSError:
+            return DiskFile(path)
+        except BaseException:
+            # Nobody would use the file, nor remove it.
             path.unlink(missing_ok=True)
             raise
-        finally:
-            os.close(fd)
-        return DiskFile(path)
 
     def open(self, name: str) -> LogFile:
         return DiskFile(self._path / name)
 
     def remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
+
+
+def make_directories(path: Path) -> None:
+    """Make a directory and those that lead to it, each durable under its name."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in missing:
+        sync_directory(directory.parent)
 
 
 def sync_directory(path: Path) -> None:
