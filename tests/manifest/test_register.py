@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -365,3 +367,37 @@ def test_a_record_of_a_remote_store_is_believed_for_a_while(below: Bucket) -> No
     assert mine.current(KEY).record.checkpoints == {}
     clock.seconds += 0.5
     assert mine.current(KEY).record.checkpoints == {"c": 0}
+
+
+def test_a_record_of_a_remote_store_with_no_age_at_all_is_always_read(below: Bucket) -> None:
+    mine, other = register(below, AgeWatch(SystemClock(), 0)), register(below)
+    mine.create(KEY, main())
+    for i in range(3):
+        other.update(KEY, pin(f"c{i}"))
+        assert f"c{i}" in mine.current(KEY).record.checkpoints
+
+
+@pytest.mark.parametrize("reserves", [True, False], ids=["reserved", "written"])
+def test_the_shared_page_has_its_place_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserves: bool
+) -> None:
+    """A store into a hole of a file kills the process when the disk is full."""
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate")
+    path = tmp_path / "changes"
+    watch = SharedWatch(path, Ids())
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 0
+    token = watch.ring("a")
+    again = SharedWatch(path, Ids())
+    assert again.token("a") == token
+    watch.close()
+    again.close()
+
+
+def test_a_shared_page_that_finds_no_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UnavailableError, match=r"changes .*free some space"):
+        SharedWatch(tmp_path / "changes", Ids())

@@ -6,7 +6,7 @@ Tokens are compared for equality only.
 
 from __future__ import annotations
 
-import mmap
+import itertools
 import os
 import zlib
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Final, Protocol
 
 from memoturn.base.clock import Clock
 from memoturn.base.ids import Ids
+from memoturn.base.shared import map_shared
+from memoturn.bucket.durable import reporting
 
 
 class Watch(Protocol):
@@ -42,15 +44,18 @@ class AloneWatch:
 
 
 class AgeWatch:
-    """For a bucket that others write too: a record is believed for `max_age` seconds."""
+    """For a bucket that others write too: a record is believed for `max_age` seconds; if that is 0, never."""
 
     tells_owner = False
 
     def __init__(self, clock: Clock, max_age: float) -> None:
         self._clock = clock
         self._max_age = max_age
+        self._numbers = itertools.count()
 
     def token(self, key: str) -> int:
+        if self._max_age <= 0:
+            return next(self._numbers)
         return int(self._clock.monotonic() / self._max_age)
 
     def ring(self, key: str) -> int:
@@ -68,14 +73,13 @@ class SharedWatch:
     _SLOTS: Final = 1 << 15
 
     def __init__(self, path: Path, ids: Ids) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            if os.fstat(fd).st_size < self._SLOTS * 8:
-                os.ftruncate(fd, self._SLOTS * 8)
-            self._map = mmap.mmap(fd, self._SLOTS * 8)
-        finally:
-            os.close(fd)
+        with reporting(str(path), "opened"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                self._map = map_shared(fd, self._SLOTS * 8)
+            finally:
+                os.close(fd)
         self._slots = memoryview(self._map).cast("Q")
         self._next = ids.number(63)
         self._slot_of: dict[str, int] = {}
