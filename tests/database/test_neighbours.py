@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import queue
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from memoturn.base.clock import SystemClock
-from memoturn.base.errors import CorruptError
+from memoturn.base.errors import CorruptError, UnavailableError
 from memoturn.base.txids import TXID
 from memoturn.database.log import CommitLog
 from memoturn.database.logfile import DiskDirectory
@@ -105,7 +107,11 @@ def test_asking_reaches_the_holder_and_says_who_it_is(pair: Pair) -> None:
 def test_asking_a_holder_that_does_not_listen_never_blocks(tmp_path: Path) -> None:
     """Its pipe fills up; more questions change nothing."""
     heard = threading.Event()
-    deaf = Machine(tmp_path, "deaf", lambda _incarnation: heard.wait(20) and None)
+
+    def answer(_incarnation: str) -> None:
+        heard.wait(20)
+
+    deaf = Machine(tmp_path, "deaf", answer)
     other = Neighbour(tmp_path, "other")
     assert deaf.try_lock("b_1")
     for _ in range(20_000):
@@ -177,7 +183,7 @@ def test_node_that_is_starting_is_never_taken_for_dead(
         def call(*args: object, **kwargs: object) -> object:
             nonlocal looks
             result = real(*args, **kwargs)
-            if threading.current_thread() is main and ("starting" in repr(args) or name == "ftruncate"):
+            if threading.current_thread() is main and ("starting" in repr(args) or name == "posix_fallocate"):
                 looks += 1
                 monkeypatch.undo()
                 for dead in watcher.machine.dead():
@@ -188,7 +194,7 @@ def test_node_that_is_starting_is_never_taken_for_dead(
         monkeypatch.setattr(os, name, call)
 
     def arm() -> None:
-        for name in ("mkdir", "open", "ftruncate", "mkfifo", "rename"):
+        for name in ("mkdir", "open", "posix_fallocate", "mkfifo", "rename"):
             look_after(name)
 
     arm()
@@ -246,3 +252,140 @@ def test_damage_is_told_with_the_path_of_the_file(pair: Pair, tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(CorruptError, match=str(path)):
         two.machine.records_of("one", BRANCH.decode())
+
+
+class Interruption(BaseException):
+    """What the handler of a signal raises."""
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Interruption()])
+@pytest.mark.parametrize("name", ["ftruncate", "pwrite"])
+def test_lock_that_could_not_be_finished_is_free_for_all(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, error: BaseException
+) -> None:
+    one, two = pair
+    before = len(os.listdir("/dev/fd"))
+
+    def fail(*_args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(os, name, fail)
+    full = isinstance(error, OSError)
+    expected, told = (UnavailableError, r"b_1 .*free some space") if full else (Interruption, "^$")
+    with pytest.raises(expected, match=told):
+        one.machine.try_lock("b_1")
+    monkeypatch.undo()
+    assert len(os.listdir("/dev/fd")) == before
+    assert os.listdir(tmp_path / "locks") == []
+    assert two.machine.try_lock("b_1")
+    two.machine.unlock("b_1")
+    assert one.machine.try_lock("b_1")
+
+
+def test_lock_is_free_though_a_forked_child_has_its_file_open(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A child has copies of all descriptors until it lets go of them, or for ever."""
+    one, _ = pair
+    assert one.machine.try_lock("b_1")
+    copy = os.dup(one.machine._held["b_1"])
+    other = os.open(tmp_path / "locks" / "b_1", os.O_RDWR)
+    try:
+        one.machine.unlock("b_1")
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(copy)
+        os.close(other)
+
+
+def test_listener_survives_an_answer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heard: queue.Queue[str] = queue.Queue()
+
+    def answer(incarnation: str) -> None:
+        heard.put(incarnation)
+        raise RuntimeError("cannot start a thread")
+
+    one, two = Machine(tmp_path, "one", answer), Machine(tmp_path, "two", lambda _: None)
+    assert one.try_lock("b_1")
+    assert one.try_lock("b_2")
+    for incarnation in ("b_1", "b_2"):
+        assert two.ask(incarnation) is not None
+        assert heard.get(timeout=10) == incarnation
+    one.close(keep_log=False)
+    two.close(keep_log=False)
+    assert "cannot start a thread" in caplog.text
+
+
+def test_logs_of_those_that_came_and_went_are_not_kept_open(tmp_path: Path) -> None:
+    watcher = Neighbour(tmp_path, "watcher")
+    opened = []
+    for turn in range(5):
+        one = Neighbour(tmp_path, f"n{turn}")
+        one.commit(turn)
+        assert seen(watcher.machine, f"n{turn}") == [turn]
+        one.close()
+        opened.append(len(os.listdir("/dev/fd")))
+    assert opened == opened[:1] * 5
+    watcher.close()
+
+
+def test_logs_of_the_many_living_are_kept_open_within_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memoturn.database.neighbours._FOLLOWED", 2)
+    watcher = Neighbour(tmp_path, "watcher")
+    others = [Neighbour(tmp_path, f"n{number}") for number in range(4)]
+    for txid, one in enumerate(others):
+        one.commit(txid)
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(2):
+        assert [seen(watcher.machine, f"n{txid}") for txid in range(4)] == [[0], [1], [2], [3]]
+    assert len(os.listdir("/dev/fd")) <= before + 2
+    for one in (*others, watcher):
+        one.close()
+
+
+def test_start_on_a_full_disk_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UnavailableError, match="free some space"):
+        Machine(tmp_path, "one", lambda _: None)
+    assert os.listdir(tmp_path / "nodes") == []
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize("reserves", [True, False], ids=["reserved", "written"])
+def test_published_page_has_its_place_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserves: bool
+) -> None:
+    if not reserves:
+        monkeypatch.delattr(os, "posix_fallocate")
+    one = Neighbour(tmp_path, "one")
+    assert (tmp_path / "nodes" / "one" / "alive").stat().st_blocks > 0
+    two = Neighbour(tmp_path, "two")
+    assert two.machine.is_alive("one")
+    two.close()
+    one.close()
+
+
+def test_directory_of_a_node_is_durable_before_its_log_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, real = [], os.fsync
+
+    def fsync(fd: int) -> None:
+        real(fd)
+        synced.append(os.fstat(fd).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    root = tmp_path / "home" / "node"
+    one = Machine(root, "one", lambda _: None)
+    way = [root / "nodes", root, root.parent]
+    assert synced[-3:] == [path.stat().st_ino for path in way]
+    assert tmp_path.stat().st_ino in synced
+    one.close(keep_log=False)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
+import logging
 import os
 import shutil
 import sys
@@ -26,11 +26,16 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError
+from memoturn.base.shared import map_shared
+from memoturn.bucket.durable import reporting
 from memoturn.database.follow import LogFollower
-from memoturn.database.logfile import DiskDirectory
+from memoturn.database.logfile import DiskDirectory, make_directories, sync_directory
 from memoturn.database.published import PAGE_BYTES, Published, Synced, newest, read_state
 from memoturn.database.record import LogRecord
 
+_log: Final = logging.getLogger("memoturn")
+_FOLLOWED: Final = 16
+"""Logs of others that are kept open at most."""
 _FORGOTTEN_AFTER_S: Final = 24 * 3600
 """Age at which a node that was never finished, or never wholly removed, is nobody's work any more."""
 
@@ -50,7 +55,7 @@ class Neighbours(Protocol):
     """What a branch asks of the machine that it is opened on."""
 
     def try_lock(self, incarnation: str) -> bool:
-        """Whether this process may now write the branch."""
+        """Whether this process may now write the branch. Raises `UnavailableError` if that cannot be told."""
 
     def unlock(self, incarnation: str) -> None:
         """Let others write the branch."""
@@ -100,37 +105,57 @@ class Machine:
     """This process among the others that use the data directory at `root`.
 
     `on_ask(incarnation)` is called, on a thread of its own, when another process wants to write that branch.
+    Raises `UnavailableError` if the disk does not take what is needed.
     """
 
     def __init__(self, root: Path, node_id: str, on_ask: Callable[[str], None]) -> None:
         self._nodes = root / "nodes"
         self._locks = root / "locks"
-        self._locks.mkdir(parents=True, exist_ok=True)
         self.home = self._nodes / node_id
-        unfinished = self._nodes / f".{node_id}"
-        unfinished.mkdir(parents=True)
         self._held: dict[str, int] = {}
         self._mutex = threading.Lock()
         self._followed: dict[str, LogFollower] = {}
         self._following = threading.Lock()
         self._name = f"{node_id}\n{os.getpid()}\n{_program()}\n".encode()
-        self._alive = os.open(unfinished / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(self._alive, PAGE_BYTES)
-        self._map = mmap.mmap(self._alive, PAGE_BYTES)
+        self._alive = self._bell = -1
+        with reporting(str(root), "opened"):
+            make_directories(self._locks)
+            make_directories(self._nodes)
+            try:
+                self._appear()
+            except BaseException:
+                self._vanish()
+                raise
         self._published = Published(memoryview(self._map))
         self.publish = self._published.synced
         self.publish_failed = self._published.failed
-        os.mkfifo(unfinished / "bell")
-        unfinished.rename(self.home)
-        bell = self.home / "bell"
-        # Opened for writing too, so that reading waits instead of ending when no one else has it open.
-        self._bell = os.open(bell, os.O_RDWR | os.O_CLOEXEC)
         self._closing = False
         self._listener = threading.Thread(
             target=self._listen, args=(on_ask,), name="memoturn-bell", daemon=True
         )
         self._listener.start()
+
+    def _appear(self) -> None:
+        unfinished = self._nodes / f".{self.home.name}"
+        unfinished.mkdir()
+        self._alive = os.open(unfinished / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._map = map_shared(self._alive, PAGE_BYTES)
+        fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.mkfifo(unfinished / "bell")
+        # Opened for writing too, so that reading waits instead of ending when no one else has it open.
+        self._bell = os.open(unfinished / "bell", os.O_RDWR | os.O_CLOEXEC)
+        unfinished.rename(self.home)
+        # What the log will hold must be found after a power cut. Another process may have made the directories
+        # above a moment ago and not have synced them.
+        for directory in (self._nodes, *self._nodes.parents[:2]):
+            sync_directory(directory)
+
+    def _vanish(self) -> None:
+        self._remove(self.home.name)
+        shutil.rmtree(self._nodes / f".{self.home.name}", ignore_errors=True)
+        for fd in (self._alive, self._bell):
+            if fd >= 0:
+                os.close(fd)
 
     # Who may write.
 
@@ -139,27 +164,41 @@ class Machine:
             if incarnation in self._held:
                 return True
             path = self._locks / incarnation
-            while True:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    os.close(fd)
-                    return False
-                if _is_at(fd, path):
-                    break
-                os.close(fd)
+            with reporting(str(path), "locked"):
+                while (locked := self._lock(incarnation, path)) is None:
+                    pass
+            return locked
+
+    def _lock(self, incarnation: str, path: Path) -> bool | None:
+        """Whether the file is locked now; None if its holder has removed it meanwhile."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        keep = False
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if not _is_at(fd, path):
+                return None
+            self._held[incarnation] = fd
             os.ftruncate(fd, 0)
             os.pwrite(fd, self._name, 0)
-            self._held[incarnation] = fd
+            keep = True
             return True
+        finally:
+            # Whatever was raised, by a signal's handler too: a lock that nobody knows of would shut out all others.
+            if not keep:
+                self._held.pop(incarnation, None)
+                _free(fd, path)
 
     def unlock(self, incarnation: str) -> None:
         with self._mutex:
-            fd = self._held.pop(incarnation, None)
+            fd = self._held.get(incarnation)
             if fd is not None:
-                (self._locks / incarnation).unlink(missing_ok=True)
-                os.close(fd)
+                try:
+                    del self._held[incarnation]
+                finally:
+                    _free(fd, self._locks / incarnation)
 
     def ask(self, incarnation: str) -> Holder | None:
         try:
@@ -172,9 +211,11 @@ class Machine:
             fd = os.open(self._nodes / node_id / "bell", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return holder
-        with contextlib.suppress(OSError):  # The pipe may be full of questions already.
-            os.write(fd, f"{incarnation}\n".encode())
-        os.close(fd)
+        try:
+            with contextlib.suppress(OSError):  # The pipe may be full of questions already.
+                os.write(fd, f"{incarnation}\n".encode())
+        finally:
+            os.close(fd)
         return holder
 
     def _listen(self, on_ask: Callable[[str], None]) -> None:
@@ -185,9 +226,13 @@ class Machine:
             except BlockingIOError:
                 return  # It is being closed.
             *lines, rest = (rest + heard).split(b"\n")
-            for incarnation in dict.fromkeys(lines):
-                if incarnation and not self._closing:
-                    on_ask(incarnation.decode())
+            for line in dict.fromkeys(lines):
+                if line and not self._closing:
+                    try:
+                        on_ask(line.decode())
+                    except Exception:
+                        # Whoever asks asks again; without this thread it would do so in vain.
+                        _log.exception("a neighbour that asks for %r was not heard", line)
 
     # Who is alive, and what the dead have left.
 
@@ -220,27 +265,35 @@ class Machine:
         except OSError:
             return True
         else:
+            fcntl.flock(fd, fcntl.LOCK_UN)
             return False
         finally:
             os.close(fd)
 
     def records_of(self, node_id: str, branch: str) -> list[LogRecord]:
         with self._following:
-            follower = self._followed.get(node_id)
-            if follower is None:
-                follower = self._followed[node_id] = LogFollower(
-                    DiskDirectory(self._nodes / node_id), lambda: self._synced_of(node_id)
-                )
-            try:
-                follower.look()
-            except CorruptError as error:
-                raise CorruptError(f"{self._nodes / node_id}/{error}") from None
-            return follower.records_of(branch)
+            return self._follow(node_id).records_of(branch)
 
     def branches_of(self, node_id: str) -> set[str]:
         """The branches that have records in the log of a node: `db_uuid/branch_id/incarnation`."""
-        self.records_of(node_id, "")
-        return self._followed[node_id].branches()
+        with self._following:
+            return self._follow(node_id).branches()
+
+    def _follow(self, node_id: str) -> LogFollower:
+        """The log of a node, read up to now; keeps open those that were asked for last."""
+        follower = self._followed.pop(node_id, None)
+        if follower is None:
+            for gone in [name for name in self._followed if not (self._nodes / name).exists()]:
+                self._followed.pop(gone).close()
+            while len(self._followed) >= _FOLLOWED:
+                self._followed.pop(next(iter(self._followed))).close()
+            follower = LogFollower(DiskDirectory(self._nodes / node_id), lambda: self._synced_of(node_id))
+        self._followed[node_id] = follower
+        try:
+            follower.look()
+        except CorruptError as error:
+            raise CorruptError(f"{self._nodes / node_id}/{error}") from None
+        return follower
 
     def dead(self) -> list[str]:
         """The nodes that have left something here and do not run any more."""
@@ -297,6 +350,23 @@ class Machine:
         for fd in [*self._held.values(), self._bell, self._alive]:
             os.close(fd)
         self._held.clear()
+
+
+def _free(fd: int, path: Path) -> None:
+    """Close a lock file and, if it is locked by us, remove it.
+
+    It is unlocked first: closing alone frees nothing while a child that was forked meanwhile has it open.
+    """
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(fd, path):
+                path.unlink(missing_ok=True)
+    finally:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            os.close(fd)
 
 
 def _is_at(fd: int, path: Path) -> bool:
