@@ -220,13 +220,18 @@ def set_ttl(manifest: Manifest, ttl_at: UnixMs | None, now: UnixMs) -> Manifest:
     return replace(manifest, ttl_at=ttl_at)
 
 
+def give_back_ttl(manifest: Manifest, ttl_at: UnixMs | None) -> Manifest:
+    """`set_ttl` by whoever took it away and failed: also for a branch that was deleted or has expired meanwhile."""
+    return replace(manifest, ttl_at=ttl_at)
+
+
 # The catalog.
 
 
 def promote(entry: CatalogEntry, name: str, branch_id: str, now: UnixMs) -> CatalogEntry:
-    """The database's name stands for another branch."""
+    """The database's name stands for this branch; written even if it did, so that no other takes it back."""
     check_existing(entry, name, now)
-    return entry if entry.default_branch == branch_id else replace(entry, default_branch=branch_id)
+    return replace(entry, default_branch=branch_id)
 
 
 def delete_database(entry: CatalogEntry, name: str, now: UnixMs) -> CatalogEntry:

@@ -34,6 +34,7 @@ from memoturn.manifest import keys, rules
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.register import Held
 from memoturn.node.engine import Engine
+from memoturn.operations import default
 from memoturn.operations.positions import txid_of
 from memoturn.operations.undo import Undo
 
@@ -257,23 +258,11 @@ def _rewound(database: str, branch: Branch, manifest: Manifest) -> RewindResult:
 def promote(engine: Engine, database: str, branch_id: str) -> PromoteResult:
     """Make the branch the database's default one; a burner stops being one, since its new name must not expire.
 
-    Raises `BranchNotFoundError` or `BranchExpiredError`.
+    Raises `BranchNotFoundError` or `BranchExpiredError`, and then leaves a burner its ttl.
     """
     branch = engine.branch(database, branch_id)
-    now = engine.clock.now_ms()
-    if branch.manifest().ttl_at is not None:
-        branch.change(lambda m: rules.set_ttl(m, None, now))
-    before = engine.entry(database)
-    key = keys.catalog_key(database)
-    engine.catalog.update(key, lambda old: rules.promote(old, database, branch.branch_id, now))
-    try:
-        # A branch is deleted only while it is not the default one, and promoted only while it lives. Two objects
-        # hold this, so each side looks again after its own write, and takes that back if the other was first.
-        rules.check_living(_on_the_bucket(engine, branch), now)
-    except (BranchNotFoundError, BranchExpiredError):
-        engine.catalog.update(key, lambda old: rules.promote(old, database, before.default_branch, now))
-        raise
-    undo = Undo("promote", database, before.db_uuid, before.default_branch, "", None)
+    before = default.promote(engine, database, branch)
+    undo = Undo("promote", database, branch.db_uuid, before, "", None)
     return PromoteResult(branch.branch_id, undo.token())
 
 
@@ -282,16 +271,15 @@ def extend(engine: Engine, database: str, branch_id: str | None, ttl: float | No
     now = engine.clock.now_ms()
     ttl_at = rules.ttl_at(ttl, now)
     branch = engine.branch(database, branch_id)
-    manifest = branch.manifest()
-    before = manifest.ttl_at
     if ttl_at is not None:
-        _check_not_default(engine, database, branch.branch_id, "may not expire")
+        default.check_another(engine, database, branch.branch_id, "may not expire")
+    before = branch.manifest().ttl_at
     manifest = branch.change(lambda m: rules.set_ttl(m, ttl_at, now))
     if ttl_at is not None:
         try:
-            _check_not_default(engine, database, branch.branch_id, "may not expire")
+            default.check_another(engine, database, branch.branch_id, "may not expire")
         except ConflictError:
-            branch.change(lambda m: rules.set_ttl(m, before, now))
+            default.take_back_ttl(engine, database, branch, manifest, before)
             raise
     return _info(manifest, branch.branch_id == engine.entry(database).default_branch)
 
@@ -299,31 +287,20 @@ def extend(engine: Engine, database: str, branch_id: str | None, ttl: float | No
 def delete(engine: Engine, database: str, branch_id: str) -> DeleteResult:
     """Delete a branch; its children keep what they need. Raises `ConflictError` for the default branch."""
     entry = engine.entry(database)
-    _check_not_default(engine, database, branch_id, "cannot be deleted")
+    default.check_another(engine, database, branch_id, "cannot be deleted")
     branch = engine.branch(database, branch_id)
     now = engine.clock.now_ms()
     manifest = branch.change(lambda m: rules.delete(m, now))
     engine.forget(entry.db_uuid, branch_id)
     try:
-        _check_not_default(engine, database, branch_id, "cannot be deleted")
+        default.check_another(engine, database, branch_id, "cannot be deleted")
     except ConflictError:
-        engine.manifests.update(branch.key, lambda m: rules.undelete(m, manifest.incarnation))
+        engine.manifests.update(
+            branch.key, lambda m: rules.undelete(m, manifest.incarnation) if m.seq == manifest.seq else m
+        )
         raise
     undo = Undo("delete-branch", database, entry.db_uuid, branch_id, manifest.incarnation, None)
     return DeleteResult(branch_id, undo.token())
-
-
-def _check_not_default(engine: Engine, database: str, branch_id: str, what: str) -> None:
-    if engine.catalog.read(keys.catalog_key(database)).record.default_branch == branch_id:
-        raise ConflictError(
-            f"branch {branch_id!r} is the default branch and {what}; promote another one first"
-        )
-
-
-def _on_the_bucket(engine: Engine, branch: Branch) -> Manifest:
-    manifest = engine.manifests.read(branch.key).record
-    rules.check_incarnation(manifest, branch.incarnation)
-    return manifest
 
 
 def _info(manifest: Manifest, is_default: bool) -> BranchInfo:

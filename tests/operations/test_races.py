@@ -1,0 +1,232 @@
+"""Two who promote, extend, delete and undo at the same time: each call of one to the bucket, the other comes between.
+
+What is left must be what those operations that were acknowledged make of it in some order, one after another; one
+that was refused leaves no trace. Whatever happens, the default branch lives, and has no ttl.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+
+from memoturn.base.clock import Clock
+from memoturn.base.errors import MemoturnError, UnavailableError
+from memoturn.bucket import Bucket
+from memoturn.bucket.memory import MemoryBucket
+from memoturn.database.neighbours import NoNeighbours
+from memoturn.database.shipper import Shippable
+from memoturn.manifest import keys
+from memoturn.node.engine import Engine, Surroundings
+from memoturn.operations import branches, databases
+from memoturn.operations.undo import undo
+from tests.support import ManualClock
+
+
+class NeverSure:
+    """A watch that makes every look at a record a read."""
+
+    tells_owner = False
+
+    def __init__(self) -> None:
+        self._next = itertools.count().__next__
+
+    def token(self, key: str) -> int:
+        return self._next()
+
+    def ring(self, key: str) -> int:
+        return self._next()
+
+
+class NoShipper:
+    """Nothing is shipped by itself."""
+
+    def notice(self, branch: Shippable) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Interrupted:
+    """A bucket that calls `between` with the number of each call, its name and its key before it is made."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self.calls = 0
+        self.between: Callable[[int, str, str], None] = lambda _number, _name, _key: None
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._bucket, name)
+        if not callable(real):
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            self.between(self.calls - 1, name, args[0] if args else "")
+            return real(*args, **kwargs)
+
+        return call
+
+
+class Actor(NamedTuple):
+    engine: Engine
+    undo_of_gone: str
+
+
+Op = Callable[[Actor], object]
+
+
+def promote(branch: str) -> Op:
+    return lambda actor: branches.promote(actor.engine, "x", branch)
+
+
+def extend(branch: str, ttl: float | None) -> Op:
+    return lambda actor: branches.extend(actor.engine, "x", branch, ttl)
+
+
+def delete(branch: str) -> Op:
+    return lambda actor: branches.delete(actor.engine, "x", branch)
+
+
+OPS: dict[str, Op] = {
+    "promote burner": promote("burner"),
+    "promote other": promote("other"),
+    "promote main": promote("main"),
+    "promote gone": promote("gone"),
+    "extend burner": extend("burner", 60),
+    "extend burner for good": extend("burner", None),
+    "extend other": extend("other", 60),
+    "extend main": extend("main", 60),
+    "delete burner": delete("burner"),
+    "delete other": delete("other"),
+    "delete main": delete("main"),
+    "undo the deletion of gone": lambda actor: undo(actor.engine, "x", actor.undo_of_gone),
+}
+TOGETHER: list[tuple[str, ...]] = [
+    ("promote other", "delete burner"),
+    ("promote other", "delete main"),
+    ("promote other", "extend main"),
+    ("promote other", "extend burner"),
+    ("promote burner", "promote other"),
+    ("promote burner", "delete main"),
+    ("promote burner", "extend main"),
+    ("undo the deletion of gone", "promote gone"),
+]
+Standing = tuple[str, dict[str, tuple[bool, int | None]]]
+
+
+def open_engine(name: str, bucket: Any, clock: Clock) -> Engine:
+    around = Surroundings(name, bucket, NeverSure(), NoNeighbours(), NoShipper())
+    return Engine("memory:", clock=clock, surroundings=around)
+
+
+class Store:
+    """A database with the branches `main`, `burner`, `other` and, deleted, `gone`; one actor can be interrupted."""
+
+    def __init__(self) -> None:
+        clock = ManualClock()
+        bucket = MemoryBucket(clock)
+        self.calls = Interrupted(bucket)
+        first, second = open_engine("one", self.calls, clock), open_engine("two", bucket, clock)
+        databases.create(second, "x")
+        branches.create(second, "x", "burner", ttl=600)
+        branches.create(second, "x", "other")
+        branches.create(second, "x", "gone")
+        token = branches.delete(second, "x", "gone").undo
+        self.one, self.two = Actor(first, token), Actor(second, token)
+
+    def standing(self) -> Standing:
+        engine = self.two.engine
+        entry = engine.entry("x")
+        names = ("main", "burner", "other", "gone")
+        records = [engine.manifests.read(keys.manifest_key(entry.db_uuid, name)).record for name in names]
+        return entry.default_branch, {m.branch_id: (m.deleted_at is None, m.ttl_at) for m in records}
+
+
+def acknowledged(name: str, actor: Actor) -> bool:
+    try:
+        OPS[name](actor)
+    except MemoturnError:
+        return False
+    return True
+
+
+@cache
+def in_order(names: tuple[str, ...]) -> Standing | None:
+    """What the operations make of it, or None if one is refused."""
+    store = Store()
+    return store.standing() if all(acknowledged(name, store.two) for name in names) else None
+
+
+def orders(first: str | None, second: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if first is None:
+        return [second]
+    return [(*second[:i], first, *second[i:]) for i in range(len(second) + 1)]
+
+
+def race(first: str, second: tuple[str, ...], at: int) -> tuple[Store, bool, tuple[str, ...]]:
+    """Do `first`, and all of `second` before its call number `at`; tells what was acknowledged."""
+    store = Store()
+    done: list[str] = []
+
+    def between(number: int, name: str, key: str) -> None:
+        if number == at:
+            done.extend(name for name in second if acknowledged(name, store.two))
+
+    store.calls.calls, store.calls.between = 0, between
+    return store, acknowledged(first, store.one), tuple(done)
+
+
+@pytest.mark.parametrize("first", OPS)
+def test_whoever_comes_between_nothing_acknowledged_is_undone(first: str) -> None:
+    wrong = []
+    for second in [*((name,) for name in OPS), *TOGETHER]:
+        for at in itertools.count():
+            store, kept, done = race(first, second, at)
+            default, standing = found = store.standing()
+            expected = [in_order(order) for order in orders(first if kept else None, done)]
+            if standing[default] != (True, None) or found not in expected:
+                wrong.append((second, at, "kept" if kept else "refused", done, found))
+            if store.calls.calls <= at:
+                break
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@pytest.mark.parametrize("landed", [False, True])
+def test_a_promotion_that_fails_leaves_a_burner_its_ttl(landed: bool) -> None:
+    store = Store()
+    before = store.standing()
+
+    def between(number: int, name: str, key: str) -> None:
+        if name == "replace" and key == keys.catalog_key("x"):
+            if landed:
+                databases.delete(store.two.engine, "x")
+                databases.create(store.two.engine, "x")
+                return
+            raise UnavailableError("the store is away")
+
+    entry = store.two.engine.entry("x")
+    store.calls.between = between
+    with pytest.raises(MemoturnError):
+        promote("burner")(store.one)
+    key = keys.manifest_key(entry.db_uuid, "burner")
+    assert store.two.engine.manifests.read(key).record.ttl_at == before[1]["burner"][1]
+    assert store.two.engine.entry("x").default_branch == "main"
+
+
+def test_the_token_of_a_promotion_goes_back_to_what_it_took_the_place_of() -> None:
+    store = Store()
+
+    def between(number: int, name: str, key: str) -> None:
+        if name == "replace" and key == keys.catalog_key("x"):
+            store.calls.between = lambda _number, _name, _key: None
+            promote("other")(store.two)
+
+    store.calls.between = between
+    token = branches.promote(store.one.engine, "x", "burner").undo
+    undo(store.one.engine, "x", token)
+    assert store.standing()[0] == "other"
