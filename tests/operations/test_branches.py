@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from memoturn import (
     BranchNotFoundError,
     CheckpointNotFoundError,
     ConflictError,
+    CorruptError,
     Database,
     DatabaseNotFoundError,
     FencedError,
@@ -22,7 +24,7 @@ from memoturn import (
 )
 from memoturn.base.clock import format_time
 from memoturn.operations.undo import Undo
-from tests.support import ManualClock, assert_whole, branch_of, values
+from tests.support import START_MS, ManualClock, assert_whole, branch_of, values
 
 Opener = Callable[..., Memoturn]
 
@@ -647,6 +649,29 @@ def test_a_branch_tells_where_it_stands(db: Database, clock: ManualClock) -> Non
     assert db.branch.get().is_default
     assert db.branch.get("f") == info
     assert [i.name for i in db.branch.list()] == ["f", "main"]
+
+
+def test_a_branch_that_cannot_be_read_is_not_passed_over(open_store: Opener, file_url: str) -> None:
+    mt = open_store(file_url)
+    mt.databases.create("x")
+    for name in ("broken", "gone"):
+        mt.db("x").branch.create(name)
+    mt.db("x").branch.delete("gone")
+    mt.db("x").branch.create("expired", ttl=0.001)
+    mt.close()
+    path = next(Path(file_url.removeprefix("file:")).rglob("broken.json"))
+    good = path.read_bytes()
+    again = open_store(file_url, clock=ManualClock(START_MS + 1000))
+    assert [info.name for info in again.db("x").branch.list()] == ["broken", "main"]
+    again.close()
+    path.write_bytes(b"{")
+    with pytest.raises(CorruptError, match="broken"):
+        list(open_store(file_url).db("x").branch.list())
+    path.write_bytes(good)
+    catalog = next(Path(file_url.removeprefix("file:")).rglob("catalog/x.json"))
+    catalog.write_bytes(b"{")
+    with pytest.raises(CorruptError, match="catalog/x"):
+        list(open_store(file_url).databases.list())
 
 
 # Undo tokens.

@@ -13,7 +13,6 @@ from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
     ConflictError,
-    MemoturnError,
     TxidNotRetainedError,
 )
 from memoturn.base.names import Position, check_checkpoint_name, check_name
@@ -149,7 +148,7 @@ def list_(engine: Engine, database: str) -> Iterator[BranchInfo]:
             continue
         try:
             held = engine.manifest(database, entry.db_uuid, name)
-        except MemoturnError:
+        except (BranchNotFoundError, BranchExpiredError):
             continue
         yield _info(held.record, name == entry.default_branch)
 
