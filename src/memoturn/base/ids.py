@@ -40,7 +40,7 @@ class Ids:
 
     def token(self) -> str:
         """64 random bits as 16 hex digits: enough for a write id, never a secret."""
-        return f"{self._bits(64):016x}"
+        return self._bits(64).to_bytes(8, "big").hex()
 
     def number(self, bits: int) -> int:
         """`bits` random bits as an integer."""

@@ -18,10 +18,8 @@ from memoturn.operations.undo import Undo
 MAIN = "main"
 
 
-def create(
-    engine: Engine, name: str, ttl: float | None = None, first: Manifest | None = None
-) -> DatabaseInfo:
-    """Create an empty database with one branch, `main`, or with the branch `first`.
+def create(engine: Engine, name: str, ttl: float | None = None) -> DatabaseInfo:
+    """Create an empty database with one branch, `main`.
 
     `ttl` is in seconds. Raises `AlreadyExistsError` or `InvalidRequestError`.
     """
