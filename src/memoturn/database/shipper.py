@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import ConflictError, MemoturnError, NotFoundError
+from memoturn.base.errors import ConflictError, NotFoundError
 
 _LONGEST_PAUSE: Final = 30.0
+_AT_ONCE: Final = 0.0
 
 
 class Shippable(Protocol):
@@ -33,7 +34,7 @@ class Shipper:
     """Started by the first commit; `close` stops it and leaves what is unshipped to the caller."""
 
     def __init__(
-        self, clock: Clock, interval: float, full: int, on_failure: Callable[[Shippable, MemoturnError], None]
+        self, clock: Clock, interval: float, full: int, on_failure: Callable[[Shippable, Exception], None]
     ) -> None:
         self._clock = clock
         self._interval = interval
@@ -41,9 +42,9 @@ class Shipper:
         self._on_failure = on_failure
         self._wake = threading.Condition()
         self._due: list[tuple[float, int, Shippable]] = []
-        self._waiting: set[int] = set()
+        # By the number of a branch, only while it waits, ships or has failed: later the number may be another's.
+        self._waiting: dict[int, float] = {}
         self._flying: set[int] = set()
-        self._urgent: set[int] = set()
         self._pauses: dict[int, float] = {}
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -54,21 +55,26 @@ class Shipper:
         number = id(branch)
         if number in self._flying:
             return  # It is looked at again when it has landed.
-        if number in self._waiting and (branch.backlog < self._full or number in self._urgent):
+        if number in self._waiting and (branch.backlog < self._full or self._has_no_haste(number)):
             return
         with self._wake:
-            if self._closed:
+            if self._closed or number in self._flying:
                 return
-            if number in self._waiting:
-                self._urgent.add(number)
-                heapq.heappush(self._due, (0.0, number, branch))
-            else:
-                self._waiting.add(number)
+            if number not in self._waiting:
                 at = self._clock.monotonic() + (self._pauses.get(number) or self._interval)
-                heapq.heappush(self._due, (at, number, branch))
+            elif self._has_no_haste(number):
+                return
+            else:
+                at = _AT_ONCE
+            self._waiting[number] = at
+            heapq.heappush(self._due, (at, number, branch))
             if self._thread is None:
                 self._start()
             self._wake.notify()
+
+    def _has_no_haste(self, number: int) -> bool:
+        """Whether a branch that waits is due at once already, or has failed and pauses."""
+        return number in self._pauses or self._waiting.get(number) == _AT_ONCE
 
     def close(self) -> None:
         """Stop, after what is being shipped now."""
@@ -99,10 +105,9 @@ class Shipper:
                     self._wake.wait(at - now)
                     continue
                 heapq.heappop(self._due)
-                if number not in self._waiting:
+                if self._waiting.get(number) != at:
                     continue  # It was urgent, and has been shipped since.
-                self._waiting.discard(number)
-                self._urgent.discard(number)
+                del self._waiting[number]
                 self._flying.add(number)
                 pool = self._pool
             if pool is not None:
@@ -110,16 +115,22 @@ class Shipper:
 
     def _ship(self, branch: Shippable) -> None:
         number = id(branch)
+        failure: Exception | None = None
         try:
             branch.ship()
-            self._pauses.pop(number, None)
         except (ConflictError, NotFoundError):
-            self._pauses.pop(number, None)  # The branch knows, and tells whoever writes next.
-        except MemoturnError as error:
-            self._pauses[number] = min(self._pauses.get(number, self._interval) * 2, _LONGEST_PAUSE)
-            self._on_failure(branch, error)
-        finally:
-            with self._wake:
-                self._flying.discard(number)
-            if branch.backlog:
-                self.notice(branch)
+            pass  # The branch knows, and tells whoever writes next.
+        except Exception as error:
+            failure = error
+        with self._wake:
+            # In this order: a commit that comes while the branch still ships does not notice it.
+            self._flying.discard(number)
+            unshipped = branch.backlog
+            if failure is None or not unshipped:
+                self._pauses.pop(number, None)
+            else:
+                self._pauses[number] = min(self._pauses.get(number, self._interval) * 2, _LONGEST_PAUSE)
+        if unshipped:
+            self.notice(branch)
+        if failure is not None:
+            self._on_failure(branch, failure)

@@ -1,0 +1,118 @@
+"""When branches are shipped behind the back of those who write them, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from memoturn.base.clock import SystemClock
+from memoturn.base.errors import UnavailableError
+from memoturn.database.shipper import Shippable, Shipper
+
+FULL = 100
+
+
+class Waiting:
+    """A branch with something to ship."""
+
+    def __init__(self, work: Callable[[], None] = lambda: None) -> None:
+        self.backlog = 1
+        self.shipped = threading.Semaphore(0)
+        self.times: list[float] = []
+        self._work = work
+
+    def ship(self) -> None:
+        self.times.append(SystemClock().monotonic())
+        try:
+            self._work()
+            self.backlog = 0
+        finally:
+            self.shipped.release()
+
+
+class Failures:
+    """What the shipper has told of failures."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    def __call__(self, _branch: Shippable, error: Exception) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def failures() -> Failures:
+    return Failures()
+
+
+@pytest.fixture
+def shipper(failures: Failures) -> Iterator[Shipper]:
+    shipper = Shipper(SystemClock(), 0.05, FULL, failures)
+    yield shipper
+    shipper.close()
+
+
+def away() -> None:
+    raise UnavailableError("the store is away")
+
+
+def test_branch_is_shipped_after_the_interval_and_at_once_when_it_has_much(failures: Failures) -> None:
+    shipper = Shipper(SystemClock(), 60.0, FULL, failures)
+    branch, small = Waiting(), Waiting()
+    shipper.notice(small)
+    shipper.notice(branch)
+    branch.backlog = FULL
+    shipper.notice(branch)
+    assert branch.shipped.acquire(timeout=20)
+    shipper.close()
+    assert (branch.backlog, small.times) == (0, [])
+
+
+def test_branch_that_fails_pauses_though_it_has_much_to_ship(shipper: Shipper, failures: Failures) -> None:
+    branch = Waiting(away)
+    branch.backlog = FULL
+    shipper.notice(branch)
+    done = threading.Event()
+    while len(branch.times) < 4:
+        shipper.notice(branch)
+        done.wait(0.001)
+    gaps = [later - earlier for earlier, later in zip(branch.times, branch.times[1:], strict=False)]
+    assert gaps[0] >= 0.1
+    assert gaps[1] >= 0.2
+    assert gaps[2] >= 0.4
+    assert all(isinstance(error, UnavailableError) for error in failures.errors)
+
+
+def test_error_that_nobody_foresaw_is_told_and_the_branch_is_tried_again(
+    shipper: Shipper, failures: Failures
+) -> None:
+    faults: Iterator[Exception] = iter([ZeroDivisionError("unforeseen")])
+
+    def work() -> None:
+        for error in faults:
+            raise error
+
+    branch = Waiting(work)
+    shipper.notice(branch)
+    for _ in range(2):
+        assert branch.shipped.acquire(timeout=20)
+    shipper.close()
+    assert [str(error) for error in failures.errors] == ["unforeseen"]
+    assert branch.backlog == 0
+
+
+def test_nothing_is_kept_of_a_branch_that_has_nothing_left(shipper: Shipper, failures: Failures) -> None:
+    """It was given up: the next object at its place in memory is another branch, which has not failed."""
+    branch = Waiting(away)
+
+    def give_up() -> None:
+        branch.backlog = 0
+        away()
+
+    branch._work = give_up
+    shipper.notice(branch)
+    assert branch.shipped.acquire(timeout=20)
+    shipper.close()
+    assert (shipper._pauses, shipper._waiting, shipper._flying) == ({}, {}, set())
