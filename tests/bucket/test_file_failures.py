@@ -256,6 +256,14 @@ def test_the_way_to_a_directory_is_synced_once_and_again_when_it_is_another_dire
     assert synced_by_a_put() == ["sync a/b", "sync a", "sync ."]
 
 
+def test_the_way_to_a_new_store_is_durable_once_it_is_open(tmp_path: Path) -> None:
+    disk = ListeningDisk(tmp_path)
+    open_at(tmp_path / "home" / "objects", disk)
+    assert disk.done == ["sync home", "sync ."]
+    open_at(tmp_path / "home" / "objects", disk)
+    assert len(disk.done) == 2
+
+
 def test_a_store_whose_place_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UnavailableError, match=f"{tmp_path}/file/bucket could not be opened"):

@@ -57,15 +57,17 @@ class FileBucket(Bucket):
         open_files: int = DEFAULT_LIMIT,
     ) -> None:
         """Open the store at `root`, creating the directory; clean what crashed writes left behind."""
+        disk = disk or Disk()
         self._root = os.path.abspath(root)
         self.url = f"file://{quote(self._root)}"
         temporary = os.path.join(self._root, RESERVED, "tmp")
         locks = os.path.join(self._root, RESERVED, "locks")
         with reporting(self._root, "opened"):
+            _make_root(self._root, disk)
             os.makedirs(temporary, exist_ok=True)
             os.makedirs(locks, exist_ok=True)
             _clean(temporary)
-        self._writer = DurableFiles(self._root, temporary, ids, disk or Disk())
+        self._writer = DurableFiles(self._root, temporary, ids, disk)
         self._files = Descriptors(open_files)
         self._locks = Locks(locks, clock)
 
@@ -160,6 +162,18 @@ class FileBucket(Bucket):
 def _version_of(body: bytes) -> Version:
     # Not the inode and time of the file: an inode is used again at once, within one tick of the clock.
     return Version(hashlib.blake2b(body, digest_size=16).hexdigest(), None)
+
+
+def _make_root(root: str, disk: Disk) -> None:
+    """The directory of the store and those that lead to it; names that were missing are durable."""
+    missing = []
+    directory = root
+    while not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    os.makedirs(root, exist_ok=True)
+    for directory in missing:
+        disk.sync_directory(os.path.dirname(directory))
 
 
 def _clean(temporary: str) -> None:
