@@ -6,6 +6,7 @@ that was refused leaves no trace. Whatever happens, the default branch lives, an
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from functools import cache
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from memoturn import Memoturn
 from memoturn.base.clock import Clock
 from memoturn.base.errors import MemoturnError, UnavailableError
+from memoturn.base.settings import CommitSettings, Settings
 from memoturn.bucket import Bucket
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.neighbours import NoNeighbours
@@ -23,7 +26,7 @@ from memoturn.manifest import keys
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import branches, databases
 from memoturn.operations.undo import undo
-from tests.support import ManualClock
+from tests.support import ManualClock, branch_of, values
 
 
 class NeverSure:
@@ -230,3 +233,40 @@ def test_the_token_of_a_promotion_goes_back_to_what_it_took_the_place_of() -> No
     token = branches.promote(store.one.engine, "x", "burner").undo
     undo(store.one.engine, "x", token)
     assert store.standing()[0] == "other"
+
+
+def test_what_a_neighbour_was_told_is_kept_comes_back_with_the_branch(
+    open_store: Callable[..., Memoturn], file_url: str
+) -> None:
+    commit = CommitSettings(busy_timeout=0.3, ship_interval_ms=60_000)
+    one, two = (open_store(file_url, clock=None, settings=Settings(commit=commit)) for _ in range(2))
+    one.databases.create("x")
+    fork = one.db("x").branch.create("f")
+    fork.sql("CREATE TABLE t(v)")
+    fork.sql("INSERT INTO t VALUES (1)")
+    fork.sync()
+    told = [1]
+    key = branch_of(fork).key
+    manifests = two._engine.manifests
+    update = manifests.update
+
+    def between(where: str, *args: Any) -> Any:
+        if where == key and len(told) == 1:
+            told.append(2)
+            try:
+                fork.sql("INSERT INTO t VALUES (2)")
+            except MemoturnError:
+                told[:] = [1, 0]
+        return update(where, *args)
+
+    manifests.update = between  # type: ignore[method-assign]
+    token = two.db("x@f").branch.delete().undo
+    assert len(told) == 2, "the neighbour came in between"
+    with pytest.raises(MemoturnError):
+        fork.sql("INSERT INTO t VALUES (3)")
+    with contextlib.suppress(MemoturnError):
+        one.sync()
+    two.db("x").branch.undo(token)
+    assert values(two.db("x@f")) == [v for v in told if v]
+    fork.sql("INSERT INTO t VALUES (4)")
+    assert values(two.db("x@f"))[-1] == 4

@@ -202,9 +202,6 @@ class Branch(Ownership):
                 else:
                     # A neighbour may have committed since we looked: look again before the next read.
                     self._adopt(held, OUTDATED, [])
-            if held.record.deleted_at is not None:
-                # Whoever waits to write next must find that there is nothing to own any more.
-                self._give_up()
             return held.record
 
     def settle_head(self) -> TXID:
@@ -217,7 +214,10 @@ class Branch(Ownership):
             return self._held.record.head_txid
 
     def move_head(self, wish: Wish) -> Manifest:
-        """Change the manifest so that the head moves: a rewind or a reset. Only an owner may."""
+        """Change the manifest so that the head moves, or so that the branch ends. Only an owner may.
+
+        A neighbour hands the branch over first: what it acknowledged is shipped, and it acknowledges nothing more.
+        """
         with self._writing:
             applied = self._own(wish)
             if not applied:
@@ -237,6 +237,9 @@ class Branch(Ownership):
             self._discard_writer()
             with self._state:
                 self._head = self._shipped = None
+            if self._held.record.deleted_at is not None:
+                # Whoever waits to write next must find that there is nothing to own any more.
+                self._give_up()
             return self._held.record
 
     def rest(self) -> None:

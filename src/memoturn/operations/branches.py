@@ -289,7 +289,7 @@ def delete(engine: Engine, database: str, branch_id: str) -> DeleteResult:
     default.check_another(engine, database, branch_id, "cannot be deleted")
     branch = engine.branch(database, branch_id)
     now = engine.clock.now_ms()
-    manifest = branch.change(lambda m: rules.delete(m, now))
+    manifest = branch.move_head(lambda m: rules.delete(m, now))
     engine.forget(entry.db_uuid, branch_id)
     try:
         default.check_another(engine, database, branch_id, "cannot be deleted")
