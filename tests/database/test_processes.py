@@ -291,6 +291,60 @@ def test_a_long_write_on_one_branch_keeps_no_other_from_being_handed_over(
     assert values(two) == [1, 2]
 
 
+class Interruption(BaseException):
+    """What the handler of a signal raises."""
+
+
+def test_a_signal_right_after_the_lock_was_taken_locks_nobody_out(
+    open_store: Opener, mt: Memoturn, file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch = branch_of(mt.db("x"))
+    branch.rest()
+    machine = mt._engine._machine
+    assert machine is not None
+    real = machine.try_lock
+
+    def interrupted(incarnation: str) -> bool:
+        assert real(incarnation)
+        raise Interruption
+
+    monkeypatch.setattr(machine, "try_lock", interrupted)
+    with pytest.raises(Interruption):
+        mt.db("x").sql("INSERT INTO t VALUES (1)")
+    monkeypatch.undo()
+    open_store(file_url, settings=HASTY, clock=None).db("x").sql("INSERT INTO t VALUES (2)")
+    assert values(mt.db("x")) == [2]
+
+
+def test_a_hand_over_that_fails_for_no_foreseen_reason_is_told_and_tried_again(
+    open_store: Opener,
+    mt: Memoturn,
+    file_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mt.db("x").sql("INSERT INTO t VALUES (1)")
+    branch, faults = branch_of(mt.db("x")), ["no thread", "no reason"]
+    start, hand_over = threading.Thread.start, branch.hand_over
+
+    def failing_start(thread: threading.Thread) -> None:
+        if thread.name == "memoturn-hand-over" and "no thread" in faults:
+            raise RuntimeError(faults.pop(0))
+        start(thread)
+
+    def failing_hand_over() -> None:
+        if faults:
+            raise ZeroDivisionError(faults.pop(0))
+        hand_over()
+
+    monkeypatch.setattr(threading.Thread, "start", failing_start)
+    monkeypatch.setattr(branch, "hand_over", failing_hand_over)
+    open_store(file_url, clock=None).db("x").sql("INSERT INTO t VALUES (2)")
+    assert values(mt.db("x")) == [1, 2]
+    assert "no thread" in caplog.text
+    assert "no reason" in caplog.text
+
+
 def test_a_forked_child_is_told_to_open_its_own(file_url: str) -> None:
     code = f"""
 import os, sys

@@ -176,8 +176,8 @@ class Ownership(Standing):
                     return False
         if self._fenced is not None:
             raise self._take_fenced()
-        self._lock()
         try:
+            self._lock()
             with self._shipping:
                 self._take(then)
         finally:
@@ -264,9 +264,9 @@ class Ownership(Standing):
         self._locked = True
 
     def _unlock(self) -> None:
-        if self._locked:
-            self._locked = False
-            self._env.neighbours.unlock(self.incarnation)
+        # Even if we do not know of a lock: a signal may have come right after it was taken.
+        self._locked = False
+        self._env.neighbours.unlock(self.incarnation)
 
     def hand_over(self) -> None:
         """Let a neighbour write the branch: ship, and give up owning it. Keeps it if the store is away."""

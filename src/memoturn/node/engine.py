@@ -257,15 +257,21 @@ class Engine:
         for branch in self.open_branches():
             if branch.incarnation == incarnation and incarnation not in self._asked_for:
                 self._asked_for.add(incarnation)
-                threading.Thread(
-                    target=self._hand_over_now, args=(branch,), name="memoturn-hand-over", daemon=True
-                ).start()
+                try:
+                    threading.Thread(
+                        target=self._hand_over_now, args=(branch,), name="memoturn-hand-over", daemon=True
+                    ).start()
+                except BaseException:
+                    self._asked_for.discard(incarnation)
+                    raise
 
     def _hand_over_now(self, branch: Branch) -> None:
         try:
             branch.hand_over()
         except MemoturnError as error:
             _log.warning("branch %s was asked for and is kept: %s", branch.branch_id, error)
+        except Exception:
+            _log.exception("branch %s was asked for and is kept", branch.branch_id)
         finally:
             self._asked_for.discard(branch.incarnation)
 
@@ -349,8 +355,9 @@ class Engine:
             self._machine.abandon_after_fork()
 
 
-def _on_ship_failure(branch: Shippable, error: MemoturnError) -> None:
-    _log.warning("%s bytes of commits wait to be shipped: %s", branch.backlog, error)
+def _on_ship_failure(branch: Shippable, error: Exception) -> None:
+    unforeseen = None if isinstance(error, MemoturnError) else error
+    _log.warning("%s bytes of commits wait to be shipped: %s", branch.backlog, error, exc_info=unforeseen)
 
 
 def _abandon_after_fork() -> None:
