@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import apsw
 import pytest
 
 from memoturn import BranchNotFoundError, BusyError, ConflictError, Memoturn
+from memoturn.base.errors import UnavailableError
 from memoturn.base.settings import CommitSettings, Settings
 from tests.database.programs import Program, ProgramError
 from tests.support import assert_view_is_whole, branch_of, values
@@ -399,6 +401,25 @@ def test_a_closed_store_leaves_no_node_and_no_lock(file_url: str, tmp_path: Path
     node = tmp_path / "store" / "node"
     assert list((node / "nodes").iterdir()) == []
     assert list((node / "locks").iterdir()) == []
+
+
+@pytest.mark.parametrize("refused", ["alive", "changes"])
+def test_a_store_that_cannot_be_opened_for_a_full_disk_leaves_no_node(
+    file_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    Memoturn(file_url).close()
+    (nodes,) = tmp_path.rglob("nodes")
+    real, changes = os.posix_fallocate, (nodes.parent / "changes").stat()
+
+    def full(fd: int, offset: int, length: int) -> None:
+        if os.path.samestat(os.fstat(fd), changes) == (refused == "changes"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UnavailableError, match="free some space"):
+        Memoturn(file_url)
+    assert os.listdir(nodes) == []
 
 
 def test_an_error_of_the_other_process_is_told(mt: Memoturn, file_url: str) -> None:

@@ -146,7 +146,7 @@ class Engine:
         if home is None:
             return Surroundings(node_id, bucket, AloneWatch(), NoNeighbours(), shipper)
         node = home / "node"
-        self._machine = machine = Machine(node, node_id, self._hand_over)
+        # The node comes last: it would be left behind, alive, if the disk were full for something else.
         watch: Watch
         disk: DiskTier | None = None
         if bucket.is_local:
@@ -155,6 +155,7 @@ class Engine:
             watch = AgeWatch(clock, settings.cache.manifest_max_age)
             if settings.cache.disk_cache_bytes:
                 disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
+        self._machine = machine = Machine(node, node_id, self._hand_over)
         log = CommitLog(DiskDirectory(machine.home), clock, machine.publish, machine.publish_failed)
         return Surroundings(
             node_id, bucket, watch, machine, shipper, log=log, disk=disk, set_aside=home / "set-aside"
