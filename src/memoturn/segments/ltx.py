@@ -43,10 +43,6 @@ class LtxHeader(NamedTuple):
     node_id: int = 0
 
     @property
-    def is_snapshot(self) -> bool:
-        return self.min_txid == 1
-
-    @property
     def snapshot_pages(self) -> int:
         """How many pages a snapshot holds: all of the database except the lock page."""
         return self.commit - (self.commit >= LOCK_PAGE)

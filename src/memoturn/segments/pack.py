@@ -85,14 +85,6 @@ class PackIndex:
         """About how much memory the index takes."""
         return self.footer_length + len(self._newest or ()) * _ENTRY_MEMORY
 
-    @property
-    def transaction_count(self) -> int:
-        return len(self._txids)
-
-    @property
-    def page_version_count(self) -> int:
-        return len(self._pages)
-
     def find(self, pgno: PageNo, until: TXID, since: TXID = EMPTY) -> Frame | None:
         """The newest version of a page that was committed from `since` to `until`, or None."""
         if until >= self.max_txid:
@@ -135,15 +127,6 @@ class PackIndex:
         """The last transaction whose txid is at most `txid`."""
         ordinal = bisect_right(self._txids, txid) - 1
         return None if ordinal < 0 else self._transaction(ordinal)
-
-    def at_time(self, ms: UnixMs) -> Transaction | None:
-        """The last transaction that was committed at or before a time, in unix milliseconds."""
-        # Clocks get set back, so that times need not ascend.
-        times = self._times
-        for ordinal in range(len(times) - 1, -1, -1):
-            if times[ordinal] <= ms:
-                return self._transaction(ordinal)
-        return None
 
     def columns(self) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
         """The columns of the transactions and of the page versions, in the order of the footer."""
