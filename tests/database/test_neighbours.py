@@ -7,6 +7,7 @@ import fcntl
 import multiprocessing
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -167,6 +168,41 @@ def test_locks_of_a_killed_process_are_free_and_its_log_is_there(tmp_path: Path)
     assert seen(two.machine, "one") == [1]
     assert two.machine.try_lock("b_1")
     two.close()
+
+
+def test_node_whose_process_died_is_dead_though_a_forked_child_lives(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.database.test_neighbours import Neighbour\n"
+        "one = Neighbour(Path(sys.argv[1]), 'one')\n"
+        "assert one.machine.try_lock('b_1')\n"
+        "parent, child = os.getpid(), os.fork()\n"
+        "if child:\n"
+        "    signal.pause()\n"
+        "one.machine.abandon_after_fork()\n"
+        "print(parent, os.getpid(), flush=True)\n"
+        "signal.pause()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        parent, child = map(int, process.stdout.readline().split())
+        try:
+            two = Neighbour(tmp_path, "two")
+            assert two.machine.dead() == []
+            assert not two.machine.try_lock("b_1")
+            os.kill(parent, signal.SIGKILL)
+            process.wait()
+            assert two.machine.dead() == ["one"]
+            assert two.machine.try_lock("b_1")
+            two.close()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_node_that_is_starting_is_never_taken_for_dead(

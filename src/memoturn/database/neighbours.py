@@ -139,7 +139,12 @@ class Machine:
         unfinished = self._nodes / f".{self.home.name}"
         unfinished.mkdir()
         self._alive = os.open(unfinished / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._map = map_shared(self._alive, PAGE_BYTES)
+        # Opened once more: a mapping keeps its file open, and in a forked child it would keep the lock.
+        page = os.open(unfinished / "alive", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._map = map_shared(page, PAGE_BYTES)
+        finally:
+            os.close(page)
         fcntl.flock(self._alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.mkfifo(unfinished / "bell")
         # Opened for writing too, so that reading waits instead of ending when no one else has it open.
