@@ -115,6 +115,7 @@ TOGETHER: list[tuple[str, ...]] = [
     ("promote other", "extend main"),
     ("promote other", "extend burner"),
     ("promote burner", "promote other"),
+    ("extend burner for good", "delete burner"),
     ("promote burner", "delete main"),
     ("promote burner", "extend main"),
     ("undo the deletion of gone", "promote gone"),

@@ -284,7 +284,11 @@ def extend(engine: Engine, database: str, branch_id: str | None, ttl: float | No
 
 
 def delete(engine: Engine, database: str, branch_id: str) -> DeleteResult:
-    """Delete a branch; its children keep what they need. Raises `ConflictError` for the default branch."""
+    """Delete a branch; its children keep what they need.
+
+    A process of this machine that writes it hands it over first. Raises `ConflictError` for the default branch, and
+    `BusyError` if it is not handed over.
+    """
     entry = engine.entry(database)
     default.check_another(engine, database, branch_id, "cannot be deleted")
     branch = engine.branch(database, branch_id)

@@ -161,13 +161,14 @@ def take_back_ttl(
 def _give_back_ttl(engine: Engine, database: str, branch: Branch, lasting: Manifest, ttl_at: UnixMs) -> None:
     """Give a burner its ttl back, unless it is the default branch or somebody has changed it since.
 
-    `lasting` is the manifest from which the ttl was missing. One that was deleted since gets it back too, as the
-    deletion may be undone.
+    `lasting` is the manifest from which the ttl was missing. One that was deleted since, which is one write, gets it
+    back too, as the deletion may be undone.
     """
 
     def given(manifest: Manifest) -> Manifest:
         same = manifest.incarnation == lasting.incarnation and manifest.ttl_at is None
-        untouched = manifest.seq == lasting.seq or manifest.deleted_at is not None
+        since = 0 if manifest.deleted_at is None else 1
+        untouched = manifest.seq == lasting.seq + since
         return rules.give_back_ttl(manifest, ttl_at) if same and untouched else manifest
 
     def taken(manifest: Manifest) -> Manifest:
