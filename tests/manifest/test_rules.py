@@ -228,8 +228,8 @@ def test_a_position_ahead_of_the_head_names_the_head(txid: int, nearest: int) ->
     assert refused.value.nearest == (nearest,)
 
 
-def test_a_position_below_the_floor_names_the_floor() -> None:
-    cut = replace(grown(3), floor_txid=TXID(2))
+def test_a_position_below_the_exact_window_names_its_start() -> None:
+    cut = replace(grown(3), exact_txid=TXID(2))
     with pytest.raises(TxidNotRetainedError, match="no longer retained") as refused:
         rules.rewind(cut, TXID(1), NOW)
     assert refused.value.nearest == (2,)

@@ -49,7 +49,7 @@ def overtaken(
     """
     left: dict[int, dict[TXID, Commit]] = {}
     for record in records:
-        if record.txid < manifest.floor_txid:
+        if record.txid < manifest.exact_txid:
             continue
         if record.epoch == manifest.epoch and record.txid <= manifest.head_txid:
             continue

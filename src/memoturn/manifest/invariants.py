@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from memoturn.base.errors import InternalError
 from memoturn.base.txids import TXID
+from memoturn.manifest.coverage import missing
 from memoturn.manifest.model import CatalogEntry, Manifest, Stretch
 from memoturn.manifest.segment_name import SegmentName
 
@@ -28,11 +29,15 @@ def check_manifest(old: Manifest | None, new: Manifest) -> None:
             _broken("the epoch never falls", old, new)
         if new.floor_txid < old.floor_txid:
             _broken("the floor never falls", old, new)
+        if new.exact_txid < old.exact_txid:
+            _broken("the exact window never reaches back", old, new)
         if new.parent != old.parent:
             _broken("the parent never changes", old, new)
     if old is None or not (_extends(old.timeline, new.timeline) and _extends(old.segments, new.segments)):
         _check_timeline(new.timeline, old, new)
-        _check_contiguous(new.segments, None if new.floor_txid else _before_first(new), 0, old, new)
+        _check_packs_apart(new.segments, old, new)
+        if new.deleted_at is None and (new.segments or new.head_txid >= new.timeline[0].from_txid):
+            _check_covered(old, new)
     else:
         if any(stretch.from_txid <= old.head_txid for stretch in new.timeline[len(old.timeline) :]):
             _broken("what was committed keeps its content", old, new)
@@ -52,8 +57,23 @@ def _extends(old: Sequence[object], new: Sequence[object]) -> bool:
     return old is new or new[: len(old)] == old
 
 
-def _before_first(manifest: Manifest) -> TXID:
-    return TXID(manifest.timeline[0].from_txid - 1)
+def _check_packs_apart(segments: Sequence[str], old: Manifest | None, new: Manifest) -> None:
+    last = 0
+    for name in map(SegmentName.parse, segments):
+        if not name.is_base:
+            if name.min_txid <= last:
+                _broken("packs follow each other without overlap", old, new)
+            last = name.max_txid
+    if last > new.head_txid:
+        _broken("the head is the last txid", old, new)
+
+
+def _check_covered(old: Manifest | None, new: Manifest) -> None:
+    """What can be restored has its commits: the exact window, the head and the checkpoints."""
+    positions = [new.head_txid, *new.checkpoints.values()]
+    gap = missing(new, new.exact_txid, positions)
+    if gap is not None:
+        _broken(f"txids of the segments are contiguous, but {gap} is missing", old, new)
 
 
 def _check_timeline(stretches: Sequence[Stretch], old: Manifest | None, new: Manifest) -> None:
@@ -67,12 +87,9 @@ def _check_timeline(stretches: Sequence[Stretch], old: Manifest | None, new: Man
 
 
 def _check_contiguous(
-    segments: Sequence[str], last: TXID | None, first_stretch: int, old: Manifest | None, new: Manifest
+    segments: Sequence[str], last: TXID, first_stretch: int, old: Manifest | None, new: Manifest
 ) -> None:
-    """Every txid beyond `last` up to the head is in exactly one pack, or in a base, or is a rewind.
-
-    `last` is None where history was cut: then the first pack may begin anywhere.
-    """
+    """Every txid beyond `last` up to the head is in exactly one pack, or in a base, or is a rewind."""
     if not segments and last == new.head_txid:
         return
     names = [SegmentName.parse(text) for text in segments]
@@ -81,15 +98,13 @@ def _check_contiguous(
     for name in names:
         if name.is_base:
             continue
-        if last is not None:
-            if name.min_txid <= last:
-                _broken("packs follow each other without overlap", old, new)
-            _check_gap(last, name.min_txid, elsewhere, old, new)
+        if name.min_txid <= last:
+            _broken("packs follow each other without overlap", old, new)
+        _check_gap(last, name.min_txid, elsewhere, old, new)
         last = name.max_txid
-    if last is not None:
-        if last > new.head_txid:
-            _broken("the head is the last txid", old, new)
-        _check_gap(last, new.head_txid + 1, elsewhere, old, new)
+    if last > new.head_txid:
+        _broken("the head is the last txid", old, new)
+    _check_gap(last, new.head_txid + 1, elsewhere, old, new)
 
 
 def _check_gap(last: int, following: int, elsewhere: set[TXID], old: Manifest | None, new: Manifest) -> None:

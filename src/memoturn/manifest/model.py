@@ -54,7 +54,11 @@ class Stretch(Struct, frozen=True, gc=False):
 
 
 class Manifest(Struct, frozen=True, kw_only=True, gc=False):
-    """One branch: which segments make it up, and which position each of its stretches starts from."""
+    """One branch: which segments make it up, and which position each of its stretches starts from.
+
+    Every txid from `exact_txid` on can be restored; between `floor_txid` and it only those at which there is a base;
+    below `floor_txid` only those that a checkpoint keeps. Both rise first, and history is removed later.
+    """
 
     format: int = FORMAT
     branch_id: str
@@ -68,6 +72,7 @@ class Manifest(Struct, frozen=True, kw_only=True, gc=False):
     ttl_at: UnixMs | None = None
     deleted_at: UnixMs | None = None
     floor_txid: TXID = TXID(0)
+    exact_txid: TXID = TXID(0)
     segments: tuple[str, ...] = ()
     seq: int = 0
     write_ids: tuple[str, ...] = ()

@@ -5,6 +5,8 @@ Nothing here reads a clock or a bucket, so each rule can be applied again to wha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from msgspec.structs import replace
 
 from memoturn.base.errors import (
@@ -16,11 +18,13 @@ from memoturn.base.errors import (
     DatabaseNotFoundError,
     FencedError,
     InvalidRequestError,
+    TxidNotRetainedError,
 )
 from memoturn.base.txids import EMPTY, TXID, UnixMs
+from memoturn.manifest.coverage import kept, missing
 from memoturn.manifest.model import CatalogEntry, Manifest, Owner, Parent, Stretch
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import check_position
+from memoturn.manifest.timeline import check_position, stretch_at
 
 MAX_CHECKPOINTS = 1000
 
@@ -135,6 +139,102 @@ def append(manifest: Manifest, epoch: int, segment: SegmentName) -> Manifest:
     return replace(manifest, head_txid=segment.max_txid, segments=(*manifest.segments, str(segment)))
 
 
+# History: what maintenance may change, on any node, beside the owner.
+
+
+def merge_segments(manifest: Manifest, merged: Sequence[SegmentName], into: SegmentName) -> Manifest:
+    """Put one pack in the place of packs that follow each other. Raises `ConflictError` if one of them is gone."""
+    if str(into) in manifest.segments:
+        return manifest
+    gone = {str(name) for name in merged}
+    if manifest.deleted_at is not None or not gone.issubset(manifest.segments):
+        raise ConflictError(f"what was merged into {into} is no longer part of branch {manifest.branch_id!r}")
+    return replace(
+        manifest, segments=_in_order((*(s for s in manifest.segments if s not in gone), str(into)))
+    )
+
+
+def add_base(manifest: Manifest, base: SegmentName) -> Manifest:
+    """Link a base of a position that the branch has, or had: then it is of no use, and nothing changes."""
+    if str(base) in manifest.segments or base.max_txid > manifest.head_txid:
+        return manifest
+    if manifest.deleted_at is not None and not manifest.segments:
+        return manifest
+    return replace(manifest, segments=_in_order((*manifest.segments, str(base))))
+
+
+def drop_bases(manifest: Manifest, bases: Iterable[SegmentName]) -> Manifest:
+    """Unlink bases within the exact window that packs make up for; one without which a position is lost stays."""
+    for base in bases:
+        without = tuple(s for s in manifest.segments if s != str(base))
+        if base.max_txid <= manifest.exact_txid or len(without) == len(manifest.segments):
+            continue
+        thinner = replace(manifest, segments=without)
+        if missing(thinner, manifest.exact_txid) is None:
+            manifest = thinner
+    return manifest
+
+
+def raise_exact(manifest: Manifest, txid: TXID) -> Manifest:
+    """From now on only snapshots and checkpoints can be named below `txid`, which must have a base or be a start."""
+    if txid <= manifest.exact_txid:
+        return manifest
+    if txid > manifest.head_txid:
+        raise ConflictError(f"txid {txid} is ahead of branch {manifest.branch_id!r} at {manifest.head_txid}")
+    return replace(manifest, exact_txid=txid)
+
+
+def raise_floor(manifest: Manifest, txid: TXID) -> Manifest:
+    """From now on only checkpoints can be named below `txid`, which is in no exact window."""
+    if txid <= manifest.floor_txid:
+        return manifest
+    if txid > manifest.exact_txid:
+        raise ConflictError(f"the floor of branch {manifest.branch_id!r} cannot pass {manifest.exact_txid}")
+    return replace(manifest, floor_txid=txid)
+
+
+def cut(manifest: Manifest, exact: TXID, floor: TXID, pins: Iterable[TXID]) -> Manifest:
+    """Unlink what no position needs that is retained from `exact` and `floor` on, checkpointed or pinned.
+
+    `exact` and `floor` are those that were in force a grace period ago, so that whoever named a position before they
+    were raised can be seen among the `pins`: positions of this branch that other branches stand on.
+    """
+    exact, floor = min(exact, manifest.exact_txid), min(floor, manifest.floor_txid)
+    names = [SegmentName.parse(text) for text in manifest.segments]
+    snapshots = [s for s in names if s.is_base and s.max_txid >= floor]
+    needed = kept(manifest, exact, [*manifest.checkpoints.values(), *pins])
+    segments = needed.segments.union(snapshots)
+    stretches = needed.stretches.union(stretch_at(manifest, s.max_txid).from_txid for s in snapshots)
+    return _keep_only(manifest, segments, stretches)
+
+
+def cut_tombstone(manifest: Manifest, pins: Iterable[TXID]) -> Manifest:
+    """Unlink what no living descendant of a deleted branch needs. From then on it cannot be taken back."""
+    if manifest.deleted_at is None:
+        raise ConflictError(f"branch {manifest.branch_id!r} lives")
+    needed = kept(manifest, TXID(manifest.head_txid + 1), pins)
+    return _keep_only(manifest, needed.segments, needed.stretches)
+
+
+def _keep_only(manifest: Manifest, segments: frozenset[SegmentName], stretches: frozenset[TXID]) -> Manifest:
+    left = tuple(s for s in manifest.segments if SegmentName.parse(s) in segments)
+    # The first stretch tells when the branch was created and where it came from.
+    timeline = tuple(s for i, s in enumerate(manifest.timeline) if i == 0 or s.from_txid in stretches)
+    if left == manifest.segments and timeline == manifest.timeline:
+        return manifest
+    return replace(manifest, segments=left, timeline=timeline)
+
+
+def _in_order(segments: Iterable[str]) -> tuple[str, ...]:
+    """Ascending by their last txid; a base comes after a pack that ends where it stands."""
+
+    def place(text: str) -> tuple[TXID, bool, int]:
+        name = SegmentName.parse(text)
+        return name.max_txid, name.is_base, name.epoch
+
+    return tuple(sorted(segments, key=place))
+
+
 # What users ask for.
 
 
@@ -206,12 +306,18 @@ def tombstone(manifest: Manifest, now: UnixMs) -> Manifest:
 
 
 def undelete(manifest: Manifest, incarnation: str) -> Manifest:
-    """Take a tombstone back, unless the name has been given away meanwhile."""
+    """Take a tombstone back, unless the name has been given away meanwhile or its history was removed."""
     if manifest.incarnation != incarnation:
         raise ConflictError(
             f"branch {manifest.branch_id!r} was created again meanwhile; delete that one first"
         )
-    return manifest if manifest.deleted_at is None else replace(manifest, deleted_at=None)
+    if manifest.deleted_at is None:
+        return manifest
+    if missing(manifest, manifest.exact_txid, manifest.checkpoints.values()) is not None:
+        raise TxidNotRetainedError(
+            f"branch {manifest.branch_id!r} was deleted so long ago that its history is gone"
+        )
+    return replace(manifest, deleted_at=None)
 
 
 def set_ttl(manifest: Manifest, ttl_at: UnixMs | None, now: UnixMs) -> Manifest:

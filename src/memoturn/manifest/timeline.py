@@ -12,6 +12,7 @@ from operator import attrgetter
 from memoturn.base.errors import TxidNotRetainedError
 from memoturn.base.txids import EMPTY, TXID, UnixMs
 from memoturn.manifest.model import Manifest, Stretch
+from memoturn.manifest.segment_name import SegmentName
 
 _from_txid = attrgetter("from_txid")
 
@@ -31,18 +32,39 @@ def stretch_at(manifest: Manifest, txid: TXID) -> Stretch:
 
 
 def check_position(manifest: Manifest, txid: TXID) -> None:
-    """Raise `TxidNotRetainedError` unless `txid` is a position of this branch that is still retained."""
+    """Raise `TxidNotRetainedError` unless `txid` can be named: no later cut of the branch's history takes it away.
+
+    A position that the branch inherited, one below its first stretch, is the parent's to answer for as well.
+    """
     if txid > manifest.head_txid:
         raise TxidNotRetainedError(
             f"txid {txid} is ahead of branch {manifest.branch_id!r}, whose head is {manifest.head_txid}",
             nearest=(manifest.head_txid,),
         )
-    if txid < manifest.floor_txid:
-        raise TxidNotRetainedError(
-            f"txid {txid} of branch {manifest.branch_id!r} is no longer retained; "
-            f"the oldest that is: {manifest.floor_txid}",
-            nearest=(manifest.floor_txid,),
-        )
+    if txid >= manifest.exact_txid or txid in manifest.checkpoints.values():
+        return
+    points = restorable_below_exact(manifest)
+    if txid in points:
+        return
+    place = bisect_right(points, txid)
+    nearest = (*points[max(place - 1, 0) : place], *points[place : place + 1])
+    if place == len(points):
+        nearest = (*nearest, manifest.exact_txid)
+    raise TxidNotRetainedError(
+        f"txid {txid} of branch {manifest.branch_id!r} is no longer retained; "
+        f"the nearest that are: {', '.join(map(str, nearest))}",
+        nearest=nearest,
+    )
+
+
+def restorable_below_exact(manifest: Manifest) -> list[TXID]:
+    """The positions below the exact window that can be restored, ascending: snapshots and checkpoints."""
+    exact, floor = manifest.exact_txid, manifest.floor_txid
+    points = {txid for txid in manifest.checkpoints.values() if txid < exact}
+    for name in map(SegmentName.parse, manifest.segments):
+        if name.is_base and floor <= name.max_txid < exact:
+            points.add(name.max_txid)
+    return sorted(points)
 
 
 def last_began_by(manifest: Manifest, ms: UnixMs) -> int:

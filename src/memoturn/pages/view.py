@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from memoturn.base.errors import CorruptError
-from memoturn.base.txids import EMPTY, TXID, Checksum, PageNo, UnixMs
+from memoturn.base.errors import CorruptError, TxidNotRetainedError
+from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
 from memoturn.manifest import keys
+from memoturn.manifest.coverage import lineage
 from memoturn.manifest.model import Manifest, Parent
-from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import stretch_at
 from memoturn.pages.store import SegmentStore, Spot
 from memoturn.segments.base import BaseIndex
@@ -148,42 +148,30 @@ class View:
 def open_view(
     store: SegmentStore, db_uuid: str, manifest: Manifest, txid: TXID, parent_of: ParentOf, losses: int = 0
 ) -> View:
-    """The view of a branch at `txid`, which must be retained; `losses` is the last part of its `stretch`."""
+    """The view of a branch at `txid`; `losses` is the last part of its `stretch`.
+
+    Raises `TxidNotRetainedError` if a part of what it is made of has been removed.
+    """
     layers: list[Layer] = []
+    history = (manifest.incarnation, stretch_at(manifest, txid).from_txid, losses)
     at = txid
-    history = (manifest.incarnation, stretch_at(manifest, at).from_txid, losses)
     while True:
-        stretch = stretch_at(manifest, at)
-        if _collect(layers, db_uuid, manifest, stretch.from_txid, at) or stretch.base == "empty":
+        found = lineage(manifest, at)
+        if found.gap is not None:
+            raise TxidNotRetainedError(
+                f"txid {at} of branch {manifest.branch_id!r} is no longer retained: commit {found.gap}, which it "
+                "stands on, was removed"
+            )
+        for segment, since, until in found.parts:
+            key = keys.segment_key(db_uuid, manifest.incarnation, str(segment))
+            layers.append(Layer(key, segment.is_base, since, until))
+        parent = manifest.parent
+        if found.inherited is None:
             return View(store, txid, history, layers)
-        if stretch.base == "parent":
-            parent = manifest.parent
-            if parent is None:
-                raise CorruptError(
-                    f"branch {manifest.branch_id!r} continues a parent that its manifest lacks"
-                )
-            manifest, db_uuid = parent_of(parent, stretch.base_txid), parent.db_uuid
-        at = stretch.base_txid
-
-
-def _collect(layers: list[Layer], db_uuid: str, manifest: Manifest, since: TXID, until: TXID) -> bool:
-    """Add the segments that hold commits from `since` to `until`, newest first; True if a base ends the search."""
-    chosen = [
-        s for s in map(SegmentName.parse, manifest.segments) if since <= s.max_txid and s.min_txid <= until
-    ]
-    bases = [s for s in chosen if s.is_base and since <= s.max_txid <= until]
-    base = max(bases, key=lambda s: s.max_txid, default=None)
-    oldest = since if base is None else TXID(base.max_txid + 1)
-    packs = [s for s in chosen if not s.is_base and s.max_txid >= oldest]
-    packs.sort(key=lambda s: s.max_txid, reverse=True)
-    for pack in packs:
-        key = keys.segment_key(db_uuid, manifest.incarnation, str(pack))
-        layers.append(Layer(key, False, oldest, until))
-    if base is None:
-        return False
-    key = keys.segment_key(db_uuid, manifest.incarnation, str(base))
-    layers.append(Layer(key, True, EMPTY, base.max_txid))
-    return True
+        if parent is None:
+            raise CorruptError(f"branch {manifest.branch_id!r} continues a parent that its manifest lacks")
+        at = found.inherited
+        manifest, db_uuid = parent_of(parent, at), parent.db_uuid
 
 
 def _end_of(store: SegmentStore, layers: Sequence[Layer]) -> End:

@@ -1,0 +1,155 @@
+"""Which segments a position is made of, and so what a branch must keep: the pure half of opening and of retention.
+
+A position's lineage goes from its txid back along the timeline: through the packs of its stretch to a base, or to
+the stretch's start and on from the earlier position that the stretch inherits from, until a base, the empty
+database, or the parent ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from memoturn.base.txids import EMPTY, TXID
+from memoturn.manifest.model import Manifest, Stretch
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.manifest.timeline import stretch_at
+
+
+class Part(NamedTuple):
+    """A segment as far as a position looks into it: its commits from `since` to `until`."""
+
+    segment: SegmentName
+    since: TXID
+    until: TXID
+
+
+class Lineage(NamedTuple):
+    """What a position is made of within one branch.
+
+    `parts` go from the newest to the oldest. `inherited` is the position of the parent at which it goes on, None if
+    it ends before. `stretches` are those that it passed, by their `from_txid`: each after the first is a hop.
+    `gap` is the newest txid of which no segment has the commit, None if nothing is missing.
+    """
+
+    parts: tuple[Part, ...]
+    inherited: TXID | None
+    stretches: tuple[TXID, ...]
+    gap: TXID | None
+
+
+class Kept(NamedTuple):
+    """What retained positions need: segments, stretches by their `from_txid`, and positions of the parent."""
+
+    segments: frozenset[SegmentName]
+    stretches: frozenset[TXID]
+    inherited: frozenset[TXID]
+
+
+def lineage(manifest: Manifest, txid: TXID) -> Lineage:
+    """What the content at `txid` is made of, as far as this branch has it."""
+    segments = [SegmentName.parse(text) for text in manifest.segments]
+    parts: list[Part] = []
+    passed: list[TXID] = []
+    gap: TXID | None = None
+    at = txid
+    while True:
+        stretch = stretch_at(manifest, at)
+        passed.append(stretch.from_txid)
+        base = _newest_base(segments, stretch.from_txid, at)
+        oldest = stretch.from_txid if base is None else TXID(base.max_txid + 1)
+        packs = [s for s in segments if not s.is_base and s.max_txid >= oldest and s.min_txid <= at]
+        packs.sort(key=lambda s: s.max_txid, reverse=True)
+        parts += [Part(pack, oldest, at) for pack in packs]
+        if gap is None and at >= manifest.timeline[0].from_txid:
+            first = oldest if base is not None else _first_commit(manifest, stretch)
+            gap = _newest_missing(packs, first, at)
+        if base is not None:
+            parts.append(Part(base, EMPTY, base.max_txid))
+            return Lineage(tuple(parts), None, tuple(passed), gap)
+        if stretch.base == "empty":
+            return Lineage(tuple(parts), None, tuple(passed), gap)
+        at = stretch.base_txid
+        if stretch.base == "parent":
+            return Lineage(tuple(parts), at, tuple(passed), gap)
+
+
+def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID]) -> Kept:
+    """What is needed so that every txid from `exact` on, and each of `positions`, can be restored."""
+    segments: set[SegmentName] = set()
+    stretches: set[TXID] = set()
+    inherited: set[TXID] = set()
+
+    def keep(at: TXID) -> None:
+        found = lineage(manifest, at)
+        segments.update(part.segment for part in found.parts)
+        stretches.update(found.stretches)
+        if found.inherited is not None:
+            inherited.add(found.inherited)
+
+    for at in positions:
+        keep(at)
+    for first, last in _runs(manifest, exact):
+        keep(first)
+        stretches.add(stretch_at(manifest, first).from_txid)
+        segments.update(
+            name
+            for name in map(SegmentName.parse, manifest.segments)
+            if not name.is_base and name.max_txid > first and name.min_txid <= last
+        )
+    return Kept(frozenset(segments), frozenset(stretches), frozenset(inherited))
+
+
+def missing(manifest: Manifest, exact: TXID, positions: Iterable[TXID] = ()) -> TXID | None:
+    """A txid whose commit is needed for what `kept` keeps, and of which no segment has it; None if all is there."""
+    packs = [name for name in map(SegmentName.parse, manifest.segments) if not name.is_base]
+    packs.sort(key=lambda s: s.max_txid, reverse=True)
+    for first, last in _runs(manifest, exact):
+        gap = lineage(manifest, first).gap
+        if gap is None:
+            gap = _newest_missing(packs, TXID(first + 1), last)
+        if gap is not None:
+            return gap
+    for at in positions:
+        gap = lineage(manifest, at).gap
+        if gap is not None:
+            return gap
+    return None
+
+
+def has_base_at(manifest: Manifest, txid: TXID) -> bool:
+    """Whether there is a base of exactly this position."""
+    return any(name.is_base and name.max_txid == txid for name in map(SegmentName.parse, manifest.segments))
+
+
+def _runs(manifest: Manifest, exact: TXID) -> Iterator[tuple[TXID, TXID]]:
+    """The positions of the branch's own from `exact` on: first and last of each stretch."""
+    timeline = manifest.timeline
+    for number, stretch in enumerate(timeline):
+        end = timeline[number + 1].from_txid - 1 if number + 1 < len(timeline) else manifest.head_txid
+        first = max(stretch.from_txid, exact)
+        if first <= end:
+            yield first, TXID(end)
+    if manifest.head_txid < timeline[0].from_txid:
+        yield manifest.head_txid, manifest.head_txid
+
+
+def _newest_base(segments: list[SegmentName], since: TXID, until: TXID) -> SegmentName | None:
+    bases = (s for s in segments if s.is_base and since <= s.max_txid <= until)
+    return max(bases, key=lambda s: s.max_txid, default=None)
+
+
+def _first_commit(manifest: Manifest, stretch: Stretch) -> TXID:
+    """The first txid of a stretch that is a commit: a later stretch begins with a rewind or a reset."""
+    return stretch.from_txid if stretch is manifest.timeline[0] else TXID(stretch.from_txid + 1)
+
+
+def _newest_missing(packs: list[SegmentName], first: TXID, last: TXID) -> TXID | None:
+    """The newest txid from `first` to `last` that is in none of the packs, which go from newer to older."""
+    wanted = last
+    for pack in packs:
+        if pack.max_txid < wanted:
+            break
+        if pack.min_txid <= wanted:
+            wanted = TXID(pack.min_txid - 1)
+    return wanted if wanted >= first else None
