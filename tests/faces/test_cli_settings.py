@@ -26,6 +26,9 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_SHIP_INTERVAL_MS": (200, "default"),
         "MEMOTURN_PAGE_CACHE_BYTES": (64 << 20, "default"),
         "MEMOTURN_DISK_CACHE_BYTES": (1 << 30, "default"),
+        "MEMOTURN_PITR_RETENTION_SECS": (86400, "default"),
+        "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": (2592000, "default"),
+        "MEMOTURN_GC_GRACE_SECS": (600, "default"),
         "MEMOTURN_HOT_CAP": (256, "default"),
         "MEMOTURN_NODE_ID": (None, "default"),
         "MEMOTURN_ADVERTISE": (None, "default"),
@@ -40,6 +43,9 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_SHIP_INTERVAL_MS": "50",
         "MEMOTURN_PAGE_CACHE_BYTES": "1000",
         "MEMOTURN_DISK_CACHE_BYTES": "0",
+        "MEMOTURN_PITR_RETENTION_SECS": "3600",
+        "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": "7200",
+        "MEMOTURN_GC_GRACE_SECS": "30",
         "MEMOTURN_HOT_CAP": "3",
         "MEMOTURN_NODE_ID": "n1",
         "MEMOTURN_ADVERTISE": "http://n1:8080",
@@ -49,6 +55,9 @@ def test_variables_reach_the_settings() -> None:
     assert (settings.commit.durability, settings.commit.ship_interval_ms) == ("durable", 50)
     assert (settings.cache.page_cache_bytes, settings.cache.disk_cache_bytes) == (1000, 0)
     assert (settings.hot_cap, settings.node_id, settings.advertise) == (3, "n1", "http://n1:8080")
+    history = settings.history
+    assert (history.pitr_retention_secs, history.pitr_snapshot_retention_secs) == (3600, 7200)
+    assert history.gc_grace_secs == 30
     assert settings.data_dir == "/var/lib/memoturn"
     assert {s.source for s in listed} == {"env"}
 

@@ -35,11 +35,30 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HistorySettings:
+    """How long the past can be restored, and what keeping it in shape may cost. Times in seconds."""
+
+    pitr_retention_secs: int = 86_400
+    """For so long every txid can be restored; 0 leaves the snapshots alone."""
+    pitr_snapshot_retention_secs: int = 30 * 86_400
+    """For so long snapshots can be restored, one at least for each day with commits."""
+    gc_grace_secs: int = 600
+    """What nothing needs any more is removed after so long, for the sake of those who still read it."""
+    max_depth: int = 8
+    """Hops to a parent or an earlier self behind a head, beyond which it gets a base of its own."""
+    work_share: float = 0.25
+    """The part of the time that background work may take."""
+    work_bytes_per_second: int = 32 * MIB
+    """How much background work may copy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the engine can be told."""
 
     commit: CommitSettings = field(default_factory=CommitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    history: HistorySettings = field(default_factory=HistorySettings)
     node_id: str | None = None
     advertise: str | None = None
     data_dir: str = "./data"

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from memoturn.base.settings import CacheSettings, CommitSettings, Durability, Settings
+from memoturn.base.settings import CacheSettings, CommitSettings, Durability, HistorySettings, Settings
 from memoturn.faces.cli.errors import UsageError
 
 Origin = Literal["default", "env", "flag"]
@@ -52,6 +52,15 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         cache=CacheSettings(
             page_cache_bytes=given.number("MEMOTURN_PAGE_CACHE_BYTES", defaults.cache.page_cache_bytes, 0),
             disk_cache_bytes=given.number("MEMOTURN_DISK_CACHE_BYTES", defaults.cache.disk_cache_bytes, 0),
+        ),
+        history=HistorySettings(
+            pitr_retention_secs=given.number(
+                "MEMOTURN_PITR_RETENTION_SECS", defaults.history.pitr_retention_secs, 0
+            ),
+            pitr_snapshot_retention_secs=given.number(
+                "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS", defaults.history.pitr_snapshot_retention_secs, 0
+            ),
+            gc_grace_secs=given.number("MEMOTURN_GC_GRACE_SECS", defaults.history.gc_grace_secs, 0),
         ),
         hot_cap=given.number("MEMOTURN_HOT_CAP", defaults.hot_cap, 1),
         node_id=given.text("MEMOTURN_NODE_ID", defaults.node_id),
