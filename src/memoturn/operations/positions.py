@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memoturn.base.errors import CheckpointNotFoundError
+from memoturn.base.errors import CheckpointNotFoundError, InvalidRequestError
 from memoturn.base.names import Address, AtCheckpoint, AtTime, AtTxid, Position
 from memoturn.base.txids import TXID
 from memoturn.database.branch import Branch
@@ -36,3 +36,12 @@ def view_of(engine: Engine, address: Address) -> tuple[Branch, Source]:
     if address.position is None:
         return branch, branch.head()
     return branch, branch.view_at(txid_of(engine, branch, address.position))
+
+
+def writable(engine: Engine, address: Address) -> Branch:
+    """The branch that an address stands for, to be written. Raises `InvalidRequestError` for a position."""
+    if address.position is not None:
+        raise InvalidRequestError(
+            f"{address} is a position in the past, which is read-only; fork a branch from it to write"
+        )
+    return engine.branch(address.database, address.branch)

@@ -20,6 +20,19 @@ def write_json(value: object) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
 
 
+def write_raw(value: bytes) -> None:
+    """Bytes on stdout as they are; on a terminal one line, with nothing in it that a terminal would obey."""
+    if sys.stdout.isatty():
+        try:
+            print(cell(value.decode()))
+        except UnicodeDecodeError:
+            print(cell(value))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(value)
+    sys.stdout.buffer.flush()
+
+
 def write_table(columns: Sequence[str], rows: Sequence[Cells]) -> None:
     """A table on stdout: drawn on a terminal, aligned text when piped."""
     if sys.stdout.isatty():

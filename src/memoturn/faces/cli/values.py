@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +40,17 @@ def parse_parameter(text: str) -> Value:
         return text
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         return text
+    return value
+
+
+def parse_object(option: str, text: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise UsageError(f"{option} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f'{option} is no JSON object, such as {{"a": 1}}')
     return value
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +20,7 @@ from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
 from memoturn.base.settings import Durability, Settings
+from memoturn.faces.embedded.kv import KV
 from memoturn.faces.wire import (
     BatchResult,
     BranchInfo,
@@ -170,6 +172,11 @@ class Database:
         """Run statements as one transaction, or none of them. Returns `.results` and `.txid`."""
         pairs = [(item, None) if isinstance(item, str) else _pair(item) for item in stmts]
         return statements.batch(self._engine, self._address, pairs)
+
+    @cached_property
+    def kv(self) -> KV:
+        """Keys and values."""
+        return KV(self._engine, self._address)
 
     def at(self, position: At) -> Database:
         """A read-only handle to a checkpoint, a txid or a time of this branch."""

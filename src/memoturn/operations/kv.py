@@ -1,0 +1,178 @@
+"""Keys and values: put, get, delete, list, and the sweep that removes what has expired."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+from memoturn.base.errors import ConflictError, InvalidRequestError
+from memoturn.base.names import Address
+from memoturn.base.results import KvDelete, KvEntry, KvKey, KvPage, KvPut, time_or_none
+from memoturn.base.txids import TXID
+from memoturn.database.branch import Branch
+from memoturn.manifest.rules import ttl_at
+from memoturn.models import json_text, kv
+from memoturn.models.kv import Put
+from memoturn.models.reserved import Connection
+from memoturn.node.engine import Engine
+from memoturn.operations.positions import writable
+from memoturn.operations.reading import read
+
+MAX_LIMIT: Final = 1000
+
+
+def put(
+    engine: Engine,
+    address: Address,
+    ns: str,
+    key: str,
+    value: bytes | bytearray | memoryview | str,
+    ttl: float | None = None,
+    meta: dict[str, Any] | None = None,
+    if_absent: bool = False,
+    if_version: int | None = None,
+) -> KvPut:
+    """Put a value under a key, with `ttl` in seconds; `if_absent` and `if_version` say what must be there before.
+
+    Raises `ConflictError` if that is not there, `InvalidRequestError`, `PayloadTooLargeError`, and what writing the
+    branch raises.
+    """
+    kv.check_namespace(ns)
+    now = engine.clock.now_ms() if ttl is not None or if_absent or if_version is not None else 0
+    what = Put(
+        ns,
+        kv.key_bytes(key),
+        kv.value_bytes(value),
+        None if meta is None else json_text.encode_object("the metadata", meta, kv.MAX_META).decode(),
+        ttl_at(ttl, now),  # type: ignore[arg-type]
+        engine.ids.number(kv.VERSION_BITS),
+    )
+    branch = writable(engine, address)
+    if not if_absent and if_version is None:
+        _, txid = branch.write(lambda connection: kv.put(connection, what))
+        return KvPut(what.version, txid)
+    if if_absent and if_version is not None:
+        raise InvalidRequestError("give if_absent or if_version; a key that has a version is not absent")
+    if if_version is not None:
+        _check_version(if_version)
+
+    def work(connection: Connection) -> str | None:
+        if if_version is None:
+            done = kv.put_if_absent(connection, what, now)
+        else:
+            done = kv.put_if_version(connection, what, now, if_version)
+        return None if done else _standing(connection, ns, what.k, now)
+
+    standing, txid = branch.write(work)
+    if standing is not None:
+        wanted = "absent" if if_version is None else f"at version {if_version}"
+        raise ConflictError(f"the key is not {wanted}: {standing}; get it again, then decide")
+    return KvPut(what.version, txid)
+
+
+def get(engine: Engine, address: Address, ns: str, key: str) -> tuple[bytes | None, TXID]:
+    """The value of a key, None if it is absent; and the position that was read."""
+    kv.check_namespace(ns)
+    k = kv.key_bytes(key)
+    rows, txid = read(engine, address, lambda connection: kv.get(connection, ns, k))
+    for value, expires_at in rows:
+        if expires_at is None or expires_at > engine.clock.now_ms():
+            return value, txid
+    return None, txid
+
+
+def entry(engine: Engine, address: Address, ns: str, key: str) -> tuple[KvEntry | None, TXID]:
+    """The value of a key with its version, metadata and expiry; and the position that was read."""
+    kv.check_namespace(ns)
+    k, now = kv.key_bytes(key), engine.clock.now_ms()
+    found, txid = read(engine, address, lambda connection: kv.entry(connection, ns, k, now))
+    if found is None:
+        return None, txid
+    expires_at = time_or_none(found.expires_at)  # type: ignore[arg-type]
+    return KvEntry(found.v, found.version, _meta(found.meta), expires_at, txid), txid
+
+
+def delete(engine: Engine, address: Address, ns: str, key: str, if_version: int | None = None) -> KvDelete:
+    """Remove a key. With `if_version`, raises `ConflictError` unless it has that version."""
+    kv.check_namespace(ns)
+    k, now = kv.key_bytes(key), engine.clock.now_ms()
+    if if_version is not None:
+        _check_version(if_version)
+
+    def work(connection: Connection) -> tuple[bool, str]:
+        done = kv.delete(connection, ns, k, now, if_version)
+        return done, "" if done or if_version is None else _standing(connection, ns, k, now)
+
+    (done, standing), txid = writable(engine, address).write(work)
+    if standing:
+        raise ConflictError(f"the key is not at version {if_version}: {standing}; get it again, then decide")
+    return KvDelete(done, txid)
+
+
+def list_(
+    engine: Engine,
+    address: Address,
+    ns: str,
+    prefix: str = "",
+    cursor: str | None = None,
+    limit: int = 100,
+) -> KvPage:
+    """Keys of a namespace that begin with `prefix`, in the order of their bytes, at most `limit` of them.
+
+    `cursor` is that of the page before. Raises `InvalidRequestError`.
+    """
+    kv.check_namespace(ns)
+    begins = kv.key_bytes(prefix) if prefix != "" else b""
+    after = b"" if cursor is None else _after(cursor)
+    most, now = _limit(limit), engine.clock.now_ms()
+    found, txid = read(
+        engine, address, lambda connection: kv.list_(connection, ns, begins, after, most + 1, now)
+    )
+    keys = [
+        KvKey(one.k.decode(), one.size, one.version, _meta(one.meta), time_or_none(one.expires_at))  # type: ignore[arg-type]
+        for one in found[:most]
+    ]
+    more = base64.urlsafe_b64encode(found[most - 1].k).decode() if len(found) > most else None
+    return KvPage(keys, more, txid)
+
+
+def sweep(engine: Engine, branch: Branch, limit: int = MAX_LIMIT) -> int:
+    """Remove at most `limit` expired keys of an open branch in one transaction; returns how many.
+
+    Where nothing has expired, nothing is written and no other process is asked for the branch.
+    """
+    now = engine.clock.now_ms()
+    with branch.readers.on(branch.head()) as connection:
+        if not kv.has_expired(connection, now):
+            return 0
+    return branch.write(lambda connection: kv.sweep(connection, now, limit))[0]
+
+
+def _standing(connection: Connection, ns: str, k: bytes, now: int) -> str:
+    found = kv.entry(connection, ns, k, now)
+    return "it is absent" if found is None else f"it is at version {found.version}"
+
+
+def _meta(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json_text.decode(text)
+
+
+def _check_version(version: object) -> None:
+    if type(version) is not int or not 0 <= version < 1 << kv.VERSION_BITS:
+        raise InvalidRequestError(f"{version!r} is no version; use the one that put or entry has returned")
+
+
+def _limit(limit: int) -> int:
+    if type(limit) is not int or limit < 1:
+        raise InvalidRequestError(f"a limit of {limit!r} is not possible; give 1 to {MAX_LIMIT:,}")
+    return min(limit, MAX_LIMIT)
+
+
+def _after(cursor: str) -> bytes:
+    try:
+        return base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise InvalidRequestError(
+            "that is no cursor; pass the one of the page before, or none to begin"
+        ) from None

@@ -1,0 +1,39 @@
+"""Reading a model's tables at an address: whatever reads there gets a connection on the view, and tells the txid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.names import Address
+from memoturn.base.txids import TXID
+from memoturn.models.reserved import Connection
+from memoturn.node.engine import Engine
+from memoturn.operations.positions import view_of
+
+T = TypeVar("T")
+
+
+def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:
+    """What `work` makes of a connection on the view that the address stands for, and the view's txid.
+
+    Raises what `work` and finding the view raise.
+    """
+    if address.position is None:
+        branch = engine.branch(address.database, address.branch)
+        view = branch.head()
+    else:
+        branch, view = view_of(engine, address)
+    readers = branch.readers
+    reader = readers.take(view)
+    try:
+        result = work(reader.connection)
+    except InvalidRequestError:
+        readers.give_back(reader)
+        raise
+    except BaseException:
+        reader.close()
+        raise
+    readers.give_back(reader)
+    return result, view.txid
