@@ -290,6 +290,9 @@ class SharedCounters:
         token = self._tokens[key] = self.token(key) + 1
         return token
 
+    def is_overdue(self, heard_at: float) -> bool:
+        return False
+
 
 class House:
     """What one machine keeps: the logs of all processes that ever ran on it, and who of them lives."""

@@ -118,6 +118,39 @@ def test_overtaken_writer_acknowledges_no_durable_commit(tmp_path: Path) -> None
     assert rows_of(durable.db("db")) == ((1, 10), (2, 10), (3, 10))
 
 
+def test_writer_that_was_stopped_acknowledges_nothing_before_it_has_looked(machines: Machines) -> None:
+    old, new = machines.old.db("db"), machines.new.db("db")
+    insert(10).do(old)
+    machines.clock.sleep(6)  # It is stopped, with a commit unshipped; meanwhile it is taken for dead.
+    insert(2).do(new)
+    new.sync()
+    with pytest.raises(FencedError, match="set aside"):
+        insert(11).do(old)
+    assert rows_of(old) == rows_of(new) == ((1, 10), (2, 10))
+
+
+def test_writer_that_was_stopped_between_log_and_answer_acknowledges_nothing(machines: Machines) -> None:
+    old, new = machines.old.db("db"), machines.new.db("db")
+    insert(10).do(old)
+
+    def stopped() -> None:
+        machines.old.directory.on_sync = lambda: None
+        machines.clock.sleep(6)
+        insert(2).do(new)
+
+    machines.old.directory.on_sync = stopped
+    with pytest.raises(FencedError, match="set aside"):
+        insert(11).do(old)
+
+
+def test_reader_of_a_branch_that_was_taken_over_sees_it_in_time(machines: Machines) -> None:
+    old, new = machines.old.db("db"), machines.new.db("db")
+    insert(2).do(new)
+    new.sync()
+    machines.clock.sleep(6)
+    assert rows_of(old) == rows_of(new) == ((1, 10), (2, 10))
+
+
 def test_overtaken_writer_is_not_revived_by_a_failed_sync(machines: Machines) -> None:
     """Raising the epoch after a failed sync must not mean taking the new owner's epoch for one's own."""
     old, new = machines.old.db("db"), machines.new.db("db")

@@ -43,6 +43,9 @@ class NeverSure:
     def ring(self, key: str) -> int:
         return self._next()
 
+    def is_overdue(self, heard_at: float) -> bool:
+        return False
+
 
 class NoShipper:
     """Nothing is shipped by itself."""

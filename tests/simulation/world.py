@@ -174,7 +174,7 @@ class Machine:
         around = Surroundings(
             node_id,
             SimBucket(world.store, scheduler, process, world.faults, self.clock, ids),
-            AgeWatch(self.clock, settings.cache.manifest_max_age),
+            AgeWatch(self.clock, settings.cache.manifest_max_age, settings.cache.owner_max_age),
             SimNeighbours(self.disk, node_id, scheduler),
             shipper,
             log=SimLog(directory, self.disk, node_id, scheduler, self.clock, world.oracle),

@@ -157,12 +157,15 @@ class Ownership(Standing):
             rules.check_incarnation(manifest, self.incarnation)
             return wish(manifest)
 
+        asked_at = self._env.clock.monotonic()
         try:
-            return self._env.manifests.update(self.key, checked, self._held)
+            held = self._env.manifests.update(self.key, checked, self._held)
         except UndecidedWriteError:
             # Sent again over the same version it would be as undecidable: what is there must be read first.
             self._held = self._held._replace(version=NO_VERSION)
             raise
+        self._heard_at = asked_at
+        return held
 
     # Owning.
 
@@ -187,6 +190,7 @@ class Ownership(Standing):
 
     def _take(self, then: Wish | None) -> None:
         self._discard_writer()
+        asked_at = self._env.clock.monotonic()
         found = self._env.manifests.read(self.key)
         old = found.record
         if self._owned and self._overtaken(old):
@@ -222,6 +226,7 @@ class Ownership(Standing):
             self._tail = Tail()
             self._head = self._shipped = None
         self._adopt(held, held.token)
+        self._heard_at = asked_at
         self._epoch = held.record.epoch
         self._owned = True
         self._must_raise_epoch = False

@@ -49,6 +49,7 @@ class Standing:
         self._ttl_at = held.record.ttl_at
         self._past: GenerationalCache[TXID, View] = GenerationalCache(32)
         self._losses = 0
+        self._heard_at = env.clock.monotonic()
 
     def head(self) -> Source:
         """The view of the last visible commit, of this process or of a neighbour.
@@ -104,7 +105,7 @@ class Standing:
 
     def _is_current(self) -> bool:
         if self._owned and not self._watch.tells_owner:
-            return True
+            return not self._watch.is_overdue(self._heard_at)
         return self._seen == self._watch.token(self.key)
 
     def _refresh(self) -> Source:
@@ -112,7 +113,9 @@ class Standing:
         with self._shipping:
             while True:
                 token = self._watch.token(self.key)
+                asked_at = self._env.clock.monotonic()
                 held = self._read_manifest()
+                self._heard_at = asked_at
                 foreign = None if self._owned else self._read_along(held.record)
                 if token == self._watch.token(self.key) or self._owned:
                     return self._adopt(held, token, foreign)
@@ -122,8 +125,11 @@ class Standing:
                     return self._adopt(held, token, foreign)
 
     def _read_manifest(self) -> Held[Manifest]:
+        manifests = self._env.manifests
         try:
-            held = self._env.manifests.current(self.key)
+            # An owner who is not told looks because what he has in memory is too old.
+            told = self._watch.tells_owner or not self._owned
+            held = manifests.current(self.key) if told else manifests.read(self.key)
         except ObjectNotFound:
             raise BranchNotFoundError(f"branch {self.branch_id!r} is gone") from None
         self._noticed(held.record)

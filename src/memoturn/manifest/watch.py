@@ -30,6 +30,9 @@ class Watch(Protocol):
     def ring(self, key: str) -> int:
         """Say that the record at `key`, or the log of its branch, has changed; returns the token after that."""
 
+    def is_overdue(self, heard_at: float) -> bool:
+        """Whether an owner who is not told has to look again, having heard from the bucket at `heard_at` last."""
+
 
 class AloneWatch:
     """For a bucket that no one else can reach: what this process wrote last is what there is."""
@@ -42,15 +45,22 @@ class AloneWatch:
     def ring(self, key: str) -> int:
         return 0
 
+    def is_overdue(self, heard_at: float) -> bool:
+        return False
+
 
 class AgeWatch:
-    """For a bucket that others write too: a record is believed for `max_age` seconds; if that is 0, never."""
+    """For a bucket that others write too: a record is believed for `max_age` seconds; if that is 0, never.
+
+    The owner of a branch, who hears from the bucket whenever he ships, believes it for `owner_max_age` seconds.
+    """
 
     tells_owner = False
 
-    def __init__(self, clock: Clock, max_age: float) -> None:
+    def __init__(self, clock: Clock, max_age: float, owner_max_age: float = 5.0) -> None:
         self._clock = clock
         self._max_age = max_age
+        self._owner_max_age = owner_max_age
         self._numbers = itertools.count()
 
     def token(self, key: str) -> int:
@@ -60,6 +70,9 @@ class AgeWatch:
 
     def ring(self, key: str) -> int:
         return self.token(key)
+
+    def is_overdue(self, heard_at: float) -> bool:
+        return self._clock.monotonic() - heard_at > self._owner_max_age
 
 
 class SharedWatch:
@@ -95,6 +108,9 @@ class SharedWatch:
         slot = self._slot_of.get(key)
         self._slots[self._remember(key) if slot is None else slot] = token
         return token
+
+    def is_overdue(self, heard_at: float) -> bool:
+        return False
 
     def close(self) -> None:
         """Let go of the shared memory."""

@@ -152,7 +152,7 @@ class Engine:
         if bucket.is_local:
             self._shared = watch = SharedWatch(node / "changes", ids)
         else:
-            watch = AgeWatch(clock, settings.cache.manifest_max_age)
+            watch = AgeWatch(clock, settings.cache.manifest_max_age, settings.cache.owner_max_age)
             if settings.cache.disk_cache_bytes:
                 disk = DiskTier(node / "cache", settings.cache.disk_cache_bytes)
         self._machine = machine = Machine(node, node_id, self._hand_over)
