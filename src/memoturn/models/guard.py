@@ -1,30 +1,36 @@
-"""What SQL may do: SQLite's authorizer decides, by an allow-list, while a statement is prepared.
+"""What SQL may do: SQLite's authorizer decides, by allow-lists, while a statement is prepared.
 
 Refused are the ways out of the database (ATTACH, VACUUM INTO, extensions), temporary tables, which would stay in
-a connection that others use next, transaction control, which belongs to `batch`, and every pragma that is not
-known to be harmless. Every statement of a user is prepared once under the strict rules before it first runs; what
-SQLite prepares on its own behalf while it runs (a vacuum's nameless temporary database, a full-text index's own
-look-ups) and our own BEGIN and COMMIT pass the lenient ones.
+a connection that others use next, transaction control, which belongs to `batch`, every function, pragma and
+virtual table that is not known to be harmless, and everything that is named `__memoturn_…`.
+
+Four degrees, and which one holds is the connection's state:
+
+- *strict*: while a text of a user is prepared, without being run. Each is prepared so, once on each connection
+  and for each schema, before it runs there: `approved` holds those that have been, and empties itself when SQLite
+  says that the schema has changed or that a transaction was rolled back. Only here shadow tables of full-text
+  indexes and their like are refused, and transactions and temporary tables.
+- *running*: always else. What SQLite and its virtual tables prepare on their own behalf passes, except that it
+  reaches no reserved table either: a full-text index may be told to take its content from one.
+- *trusted*: our models' own statements, inside of `with trusted(connection):`. They may use reserved tables, and
+  functions named `memoturn_…`. Fetch all rows inside of the block. apsw's cache of prepared statements needs no
+  care: a text of a user is approved by a preparation of its own that takes nothing from the cache, so a text that
+  equals one of ours is refused although ours is there. The names of reserved tables, indexes and triggers all
+  begin with `__memoturn_`, and none is `AUTOINCREMENT`: `sqlite_sequence` is open to users.
+- *vacuuming*: while a VACUUM of a user runs, which copies every table.
 """
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Final
 
 import apsw
 
-_READ_PRAGMAS: Final = frozenset(
-    "application_id auto_vacuum collation_list compile_options data_version database_list encoding "  # noqa: SIM905
-    "foreign_key_check foreign_key_list foreign_keys freelist_count function_list index_info index_list "
-    "index_xinfo integrity_check journal_mode module_list page_count page_size pragma_list quick_check "
-    "schema_version table_info table_list table_xinfo user_version".split()
-)
-_WRITE_PRAGMAS: Final = frozenset(("incremental_vacuum", "optimize"))
-_VALUE_PRAGMAS: Final = frozenset(
-    "application_id foreign_key_check foreign_key_list index_info index_list index_xinfo "  # noqa: SIM905
-    "integrity_check quick_check table_info table_list table_xinfo user_version".split()
-)
-_FUNCTIONS: Final = frozenset(("load_extension", "fts3_tokenizer"))
+from memoturn.models import allowed
+from memoturn.models.allowed import is_reserved
+
+_SCHEMA_TABLES: Final = frozenset(("sqlite_master", "sqlite_schema"))
 _TEMPORARY: Final = frozenset(
     (
         apsw.SQLITE_CREATE_TEMP_INDEX,
@@ -42,52 +48,110 @@ _CREATING: Final = frozenset(
         apsw.SQLITE_CREATE_VTABLE,
     )
 )
+_MAINTAINING: Final = frozenset((apsw.SQLITE_ANALYZE, apsw.SQLITE_REINDEX))
+_BY_ONE_NAME: Final = frozenset(
+    (apsw.SQLITE_READ, apsw.SQLITE_UPDATE, apsw.SQLITE_INSERT, apsw.SQLITE_DELETE)
+)
+_TRANSACTIONS: Final = frozenset((apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT))
+_NAMELESS: Final = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
 _OK: Final = int(apsw.SQLITE_OK)
 _DENY: Final = int(apsw.SQLITE_DENY)
+_IGNORE: Final = int(apsw.SQLITE_IGNORE)
 
 
 class Guard:
     """The authorizer of one connection.
 
     `reason` tells why the last statement was refused; `writes` whether it has to run on the writer although
-    SQLite calls it read-only.
+    SQLite calls it read-only; `named` collects the tables that a text names, its views and triggers included.
     """
 
-    __slots__ = ("reason", "strict", "writes")
+    __slots__ = (
+        "_refused_modules",
+        "approved",
+        "named",
+        "reason",
+        "strict",
+        "trusted",
+        "vacuuming",
+        "writes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, refused_modules: frozenset[str]) -> None:
+        self._refused_modules = refused_modules
+        self.approved: set[str] = set()
+        self.named: set[str] = set()
         self.reason: str | None = None
         self.strict = False
+        self.trusted = 0
+        self.vacuuming = False
         self.writes = False
 
+    def __enter__(self) -> None:
+        self.trusted += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.trusted -= 1
+
     def __call__(
-        self, action: int, first: str | None, second: str | None, database: str | None, trigger: str | None
+        self, action: int, first: str | None, second: str | None, database: str | None, accessor: str | None
     ) -> int:
+        if action == apsw.SQLITE_FUNCTION:
+            return self._function((second or "").lower())
         if action == apsw.SQLITE_PRAGMA:
             return self._pragma((first or "").lower(), second)
-        if action == apsw.SQLITE_ATTACH and (self.strict or first != ""):
+        if action == apsw.SQLITE_ATTACH:
+            if first == "" and self.vacuuming:
+                return _OK
             return self._refuse("ATTACH and VACUUM INTO reach files; use export and import_file")
-        if action == apsw.SQLITE_FUNCTION and second is not None and second.lower() in _FUNCTIONS:
-            return self._refuse(f"{second}() loads code")
+        if action == apsw.SQLITE_CREATE_VTABLE and (second or "").lower() not in allowed.MODULES:
+            return self._refuse(f"virtual tables of {second} are not allowed")
+        if action in _BY_ONE_NAME:
+            name = (first or "").lower()
+            if name in _SCHEMA_TABLES and not self.strict and not self.trusted:
+                # Either the schema is about to change or SQLite has found it changed and prepares anew.
+                self.approved.clear()
+            if name in self._refused_modules:
+                return self._refuse(f"the virtual table {first} is not allowed")
+        if not self.trusted and not self.vacuuming and _names_ours(action, first, second, accessor):
+            if action in _MAINTAINING:
+                return _IGNORE
+            return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
         if not self.strict:
             return _OK
+        return self._strictly(action, first, second, database)
+
+    def _strictly(self, action: int, first: str | None, second: str | None, database: str | None) -> int:
         if action == apsw.SQLITE_DETACH:
             return self._refuse("DETACH is never needed: there is one database")
         if action in _TEMPORARY or (database == "temp" and action in _CREATING):
             return self._refuse(
                 "temporary tables last only as long as a connection, which no two calls share"
             )
-        if action == apsw.SQLITE_TRANSACTION or action == apsw.SQLITE_SAVEPOINT:
+        if action in _TRANSACTIONS:
             return self._refuse(
                 f"{first} is not allowed: a statement is a transaction by itself, and batch() makes one of many"
             )
+        if action not in _NAMELESS and action not in _MAINTAINING:
+            self.named.add((second if action == apsw.SQLITE_ALTER_TABLE else first) or "")
         return _OK
 
+    def _function(self, name: str) -> int:
+        if name in allowed.FUNCTIONS or name.startswith(allowed.FUNCTION_FAMILIES):
+            return _OK
+        if self.trusted and name.startswith(allowed.OWN_FUNCTIONS):
+            return _OK
+        return self._refuse(f"the function {name}() is not allowed")
+
     def _pragma(self, name: str, value: str | None) -> int:
-        if name in _WRITE_PRAGMAS:
+        if name in allowed.WRITE_PRAGMAS:
             self.writes = True
             return _OK
-        if name in (_READ_PRAGMAS if value is None else _VALUE_PRAGMAS):
+        if value is not None and not self.trusted and is_reserved(value):
+            return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
+        if name in (allowed.READ_PRAGMAS if value is None else allowed.VALUE_PRAGMAS):
             return _OK
         return self._refuse(f"PRAGMA {name}{'' if value is None else '=' + value} is not allowed")
 
@@ -96,12 +160,25 @@ class Guard:
         return _DENY
 
 
+def _names_ours(action: int, first: str | None, second: str | None, accessor: str | None) -> bool:
+    if is_reserved(first) or is_reserved(accessor):
+        return True
+    return action not in _BY_ONE_NAME and is_reserved(second)
+
+
+def trusted(connection: apsw.Connection) -> Guard:
+    """`with trusted(connection):` lets our own statements use what is reserved; see above."""
+    return guard_of(connection)
+
+
 def protect(connection: apsw.Connection) -> None:
-    """Put a connection under guard. Called once, after its own settings were made."""
-    connection.authorizer = Guard()
+    """Put a connection under guard. Called once, after its own settings were made and its extensions loaded."""
     connection.enable_load_extension(False)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    guard = Guard(_refused_modules(connection))
+    connection.authorizer = guard
+    connection.set_rollback_hook(guard.approved.clear)
 
 
 def guard_of(connection: apsw.Connection) -> Guard:
@@ -109,3 +186,10 @@ def guard_of(connection: apsw.Connection) -> Guard:
     guard = connection.authorizer
     assert isinstance(guard, Guard)
     return guard
+
+
+def _refused_modules(connection: apsw.Connection) -> frozenset[str]:
+    """The virtual tables that are there without being created, and are not allowed."""
+    known = allowed.MODULES | allowed.TABLE_FUNCTIONS
+    names = [str(name).lower() for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
+    return frozenset(name for name in names if name not in known and not name.startswith("pragma_"))
