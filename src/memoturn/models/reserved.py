@@ -2,6 +2,10 @@
 
 A table that is not there reads as empty, and a write makes it in its own transaction. So a database that was never
 used for a model holds nothing of it, and neither does a position from before the first write.
+
+SQLite asks the guard when it prepares a statement, and apsw keeps what is prepared: so a statement is tried as it is,
+and is trusted once the guard refuses it. Statements on virtual tables prepare others while they run; those go through
+`transact` and `ask_trusted`.
 """
 
 from __future__ import annotations
@@ -11,27 +15,35 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
+from memoturn.models.guard import trusted
 from memoturn.models.sql import explain
 
 Connection = apsw.Connection
 """What the rooms above hand on without a look inside."""
 
 T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
 
-PREFIX: Final = "__memoturn_"
-"""What the names of reserved tables begin with; user SQL never touches them."""
-
-_ABSENT: Final = f"no such table: {PREFIX}"
+_ABSENT: Final = "no such table: __memoturn_"
 
 
-def ask(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def ask(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> Rows:
     """The rows of a statement that reads; none if its table is not there yet."""
     try:
         return connection.execute(sql, params).fetchall()
+    except apsw.AuthError:
+        return ask_trusted(connection, sql, params)
     except apsw.Error as error:
-        if _is_absent(error):
-            return []
-        raise explain(error) from error
+        return _none_if_absent(error)
+
+
+def ask_trusted(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> Rows:
+    """The same, trusted from the start."""
+    try:
+        with trusted(connection):
+            return connection.execute(sql, params).fetchall()
+    except apsw.Error as error:
+        return _none_if_absent(error)
 
 
 def tell(connection: apsw.Connection, schema: str, sql: str, params: Sequence[Any] = ()) -> int:
@@ -42,10 +54,17 @@ def tell(connection: apsw.Connection, schema: str, sql: str, params: Sequence[An
     try:
         connection.execute(sql, params)
         return connection.changes()
-    except apsw.Error as error:
-        if not _is_absent(error):
+    except (apsw.AuthError, apsw.SQLError) as error:
+        if isinstance(error, apsw.SQLError) and not _is_absent(error):
             raise explain(error) from error
-    return transact(connection, schema, lambda: _changed(connection, sql, params))
+    except apsw.Error as error:
+        raise explain(error) from error
+
+    def work() -> int:
+        connection.execute(sql, params)
+        return connection.changes()
+
+    return transact(connection, schema, work)
 
 
 def amend(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> int:
@@ -54,38 +73,44 @@ def amend(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> 
     Where the table is not there yet, there is nothing to change.
     """
     try:
-        connection.execute(sql, params)
+        try:
+            connection.execute(sql, params)
+        except apsw.AuthError:
+            with trusted(connection):
+                connection.execute(sql, params)
         return connection.changes()
     except apsw.Error as error:
-        if _is_absent(error):
-            return 0
-        raise explain(error) from error
+        _none_if_absent(error)
+        return 0
 
 
-def transact(connection: apsw.Connection, schema: str, work: Callable[[], T]) -> T:
-    """Run `work` as one transaction on tables that `schema` makes if they are not there.
+def transact(connection: apsw.Connection, schema: str | None, work: Callable[[], T]) -> T:
+    """Run `work`, trusted, as one transaction on tables that `schema` makes if they are not there.
 
     What is left open by an error is rolled back by whoever lent the connection.
     """
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            done = work()
-        except apsw.Error as error:
-            if not _is_absent(error):
-                raise
-            connection.execute("ROLLBACK; BEGIN IMMEDIATE")
-            connection.execute(schema).fetchall()
-            done = work()
-        connection.execute("COMMIT")
-        return done
+        with trusted(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                done = work()
+            except apsw.SQLError as error:
+                if schema is None or not _is_absent(error):
+                    raise
+                connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(schema).fetchall()
+                done = work()
+            connection.execute("COMMIT")
+            return done
     except apsw.Error as error:
         raise explain(error) from error
 
 
-def _changed(connection: apsw.Connection, sql: str, params: Sequence[Any]) -> int:
-    connection.execute(sql, params)
-    return connection.changes()
+def _none_if_absent(error: apsw.Error) -> Rows:
+    if _is_absent(error):
+        return []
+    raise explain(error) from error
 
 
 def _is_absent(error: apsw.Error) -> bool:
