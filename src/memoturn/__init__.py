@@ -45,6 +45,7 @@ from memoturn.base.results import (
     Rows,
     UndoResult,
     Value,
+    Verified,
 )
 from memoturn.base.settings import CacheSettings, CommitSettings, Settings
 
@@ -97,6 +98,7 @@ __all__ = [
     "UndoResult",
     "UnsuitableStoreError",
     "Value",
+    "Verified",
 ]
 
 

@@ -141,6 +141,18 @@ class ExportResult(Struct, frozen=True):
     bytes: int
 
 
+class Verified(Struct, frozen=True):
+    """A position restored from the bucket alone; `problem` says what is wrong with it, None if nothing is."""
+
+    database: str
+    branch: str
+    txid: int
+    pages: int
+    bytes: int
+    ok: bool
+    problem: str | None
+
+
 class KvPut(Struct, frozen=True):
     """What a put gave the key: a version that no other value of it has, on any branch."""
 

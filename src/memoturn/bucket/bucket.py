@@ -137,6 +137,10 @@ class Bucket(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
 
+    def afresh(self) -> Bucket:
+        """The same objects for somebody who relies on nothing that was opened before; not to be closed."""
+        return self
+
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections. No other call may follow."""

@@ -11,6 +11,7 @@ compares and writes under the key's lock.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -137,6 +138,12 @@ class FileBucket(Bucket):
         with self._locks.hold(key):
             self._writer.remove(path)
         self._files.drop(key)
+
+    def afresh(self) -> FileBucket:
+        # An open file outlives its name: what has been removed since would still be read.
+        other = copy.copy(self)
+        other._files = Descriptors()
+        return other
 
     def close(self) -> None:
         self._files.clear()

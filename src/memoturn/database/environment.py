@@ -56,19 +56,24 @@ class Environment:
     """Called with a branch when this process has become its owner."""
 
     def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
-        """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.
+        """`manifest_of`, by what this process knows."""
+        return manifest_of(self.manifests, parent, at)
 
-        What is remembered may be older than the child: then it is read again, never taken for all there is.
-        """
-        key = keys.manifest_key(parent.db_uuid, parent.branch_id)
-        former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
-        for look in (self.manifests.current, self.manifests.read):
-            with contextlib.suppress(ObjectNotFound):
-                manifest = look(key).record
-                if manifest.incarnation != parent.incarnation:
-                    manifest = look(former).record
-                if manifest.head_txid >= at:
-                    return manifest
-        raise BranchNotFoundError(
-            f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
-        )
+
+def manifest_of(manifests: Register[Manifest], parent: Parent, at: TXID) -> Manifest:
+    """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.
+
+    What is remembered may be older than the child: then it is read again, never taken for all there is.
+    """
+    key = keys.manifest_key(parent.db_uuid, parent.branch_id)
+    former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
+    for look in (manifests.current, manifests.read):
+        with contextlib.suppress(ObjectNotFound):
+            manifest = look(key).record
+            if manifest.incarnation != parent.incarnation:
+                manifest = look(former).record
+            if manifest.head_txid >= at:
+                return manifest
+    raise BranchNotFoundError(
+        f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
+    )

@@ -58,7 +58,13 @@ class _Buffer:
 class SegmentStore:
     """One for all databases of a process, so that its budgets hold for the process."""
 
-    def __init__(self, bucket: Bucket, settings: CacheSettings, disk: DiskTier | None = None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        settings: CacheSettings,
+        disk: DiskTier | None = None,
+        index_bytes: int | None = None,
+    ) -> None:
         self.bucket = bucket
         self._local = bucket.is_local
         self._block = settings.block_bytes
@@ -69,7 +75,7 @@ class SegmentStore:
         )
         self.cached = self._pages.get
         self._indexes: GenerationalCache[str, PackIndex | BaseIndex] = GenerationalCache(
-            max(settings.page_cache_bytes // 4, 1), weigh=lambda index: index.memory_bytes
+            max(index_bytes or settings.page_cache_bytes // 4, 1), weigh=lambda index: index.memory_bytes
         )
         self._buffers: GenerationalCache[str, _Buffer] = GenerationalCache(_BUFFERS)
 

@@ -10,12 +10,22 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from memoturn.faces.cli import branches, checkpoints, completions, config, databases, demo, kv, sql
+from memoturn.faces.cli import (
+    branches,
+    checkpoints,
+    completions,
+    config,
+    databases,
+    demo,
+    kv,
+    maintenance,
+    sql,
+)
 from memoturn.faces.cli.command import Group, Json, Url, command
 from memoturn.faces.cli.errors import Exit, report
 
 PROGRAM: Final = "memoturn"
-_ORDER: Final = ["db", "branch", "undo", "sql", "kv", "config", "demo", "completions"]
+_ORDER: Final = ["db", "branch", "undo", "sql", "kv", "verify", "config", "demo", "completions"]
 
 
 class Root(Group):
@@ -80,6 +90,7 @@ command(branches.app, "rewind")(checkpoints.rewind)
 command(app, "undo")(checkpoints.undo)
 command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
+command(app, "verify")(maintenance.verify)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)

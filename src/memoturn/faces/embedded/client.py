@@ -21,6 +21,7 @@ from memoturn.base.ids import Ids
 from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
 from memoturn.base.settings import Durability, Settings
 from memoturn.faces.embedded.kv import KV
+from memoturn.faces.embedded.maintenance import Maintenance
 from memoturn.faces.wire import (
     BatchResult,
     BranchInfo,
@@ -87,6 +88,7 @@ class Memoturn:
         self._engine = Engine(url, settings, prepare=protect, clock=clock, ids=ids)
         self.url = url
         self.databases = Databases(self._engine)
+        self.maintenance = Maintenance(self._engine)
 
     def db(self, address: str) -> Database:
         """A handle to `db`, `db@branch` or `db@branch:position`. Nothing is looked up until it is used."""

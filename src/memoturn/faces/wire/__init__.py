@@ -20,6 +20,7 @@ from memoturn.base.results import (
     Rows,
     UndoResult,
     Value,
+    Verified,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "Rows",
     "UndoResult",
     "Value",
+    "Verified",
 ]

@@ -1,0 +1,55 @@
+"""`memoturn verify`: whether what is kept can be restored."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from memoturn.base.errors import CorruptError
+from memoturn.faces.cli.output import progress, size
+from memoturn.faces.cli.session import Session
+from memoturn.faces.cli.values import parse_count
+
+
+def verify(
+    session: Session,
+    db: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DB[@BRANCH]", help="A database with all its branches, or one; else everything."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="POSITION", help="A checkpoint, a txid or a time to restore."),
+    ] = None,
+    points: Annotated[
+        str, typer.Option("--points", metavar="N", help="How many random positions of each branch.")
+    ] = "2",
+) -> None:
+    """Restore positions from the store alone, and compare checksums and integrity.
+
+    Of each branch that is its head, and --at or some random positions. Ends with 1 if anything cannot be restored.
+    """
+    count = parse_count("--points", points)
+    memory = session.memory()
+    with progress("restoring", shown=not session.as_json) as advance:
+        found = memory.maintenance.verify(db, at=at, points=count, progress=advance)
+    session.table(
+        found,
+        ("database", "branch", "txid", "pages", "size", "restored"),
+        [
+            (one.database, one.branch, one.txid, one.pages, size(one.bytes), one.problem or "as recorded")
+            for one in found
+        ],
+    )
+    damaged = [one for one in found if not one.ok]
+    if damaged:
+        one = damaged[0]
+        raise CorruptError(
+            f"{len(damaged)} of {len(found)} positions cannot be restored as they were, such as txid {one.txid} of "
+            f"{one.database}@{one.branch}: {one.problem}. Bring the object that is named back from a replica or an "
+            "earlier version of the bucket, then verify again; until then, positions that do verify can be forked "
+            "or rewound to"
+        )

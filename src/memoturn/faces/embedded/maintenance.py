@@ -1,0 +1,45 @@
+"""`mt.maintenance`: what keeps the history of a store small and true, by hand."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from datetime import datetime
+
+from memoturn.base.names import parse_address, parse_position
+from memoturn.faces.wire import Verified
+from memoturn.node.engine import Engine
+from memoturn.operations import maintenance
+
+Progress = Callable[[int, int], None]
+
+
+class Maintenance:
+    """What runs in the background of its own accord, and can be run by hand."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def verify(
+        self,
+        address: str | None = None,
+        *,
+        at: str | int | datetime | None = None,
+        points: int = 2,
+        progress: Progress | None = None,
+    ) -> builtins.list[Verified]:
+        """Restore positions from the store alone, and compare them with what was recorded when they were committed.
+
+        `address` is `db`, for all of its branches, or `db@branch`; without one, everything is looked at. Of each
+        branch that is the head, and `at`, or else `points` random positions that can be restored. What is wrong
+        is told, not raised.
+        """
+        return builtins.list(
+            maintenance.verify(
+                self._engine,
+                None if address is None else parse_address(address),
+                None if at is None else parse_position(at),
+                points,
+                progress,
+            )
+        )

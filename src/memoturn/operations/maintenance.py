@@ -1,0 +1,127 @@
+"""Maintenance by hand, over one branch, one database or all that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from memoturn.base.errors import (
+    BranchExpiredError,
+    BranchNotFoundError,
+    CorruptError,
+    InvalidRequestError,
+)
+from memoturn.base.names import Address, AtTxid, Position
+from memoturn.base.results import Verified
+from memoturn.base.txids import PAGE_SIZE, TXID
+from memoturn.database.positions import resolve
+from memoturn.database.tail import Commit
+from memoturn.history.budget import Budget
+from memoturn.history.verification import Moved, Restoring, points
+from memoturn.manifest import keys
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.rules import check_living
+from memoturn.manifest.timeline import check_position
+from memoturn.node.engine import Engine
+from memoturn.operations import databases
+
+Progress = Callable[[int, int], None]
+_ATTEMPTS = 5
+
+
+def verify(
+    engine: Engine,
+    address: Address | None = None,
+    at: Position | None = None,
+    random_points: int = 2,
+    progress: Progress | None = None,
+) -> Iterator[Verified]:
+    """Restore positions from the bucket alone, and tell what is wrong with them.
+
+    Of each branch that the address stands for (all of a database that is named without a branch, and all there are
+    if none is named): the head, and the position `at`, or else some that are drawn. Commits of this process are
+    shipped first. Raises `TxidNotRetainedError` or `CheckpointNotFoundError` if there is no such position.
+    """
+    if type(random_points) is not int or random_points < 0:
+        raise InvalidRequestError(f"{random_points!r} is no number of positions; give 0 or more")
+    if address is not None and address.position is not None:
+        at, address = at or address.position, address._replace(position=None)
+    if at is not None and address is None:
+        raise InvalidRequestError("a position is one of a branch: name the database, and the branch")
+    budget = Budget(engine.clock, progress=progress)
+    for database, db_uuid, branch_id in _branches(engine, address, at is not None):
+        for branch in engine.open_branches():
+            if (branch.db_uuid, branch.branch_id) == (db_uuid, branch_id):
+                branch.ship()
+        try:
+            restoring = Restoring(engine.bucket, engine.ids, db_uuid, branch_id)
+        except CorruptError as error:
+            yield Verified(database, branch_id, 0, 0, 0, False, str(error))
+            continue
+        manifest = restoring.manifest
+        try:
+            check_living(manifest, engine.clock.now_ms())
+        except (BranchNotFoundError, BranchExpiredError):
+            if address is not None and address.branch is not None:
+                raise
+            continue
+        drawn = (
+            points(manifest, engine.ids, random_points)
+            if at is None
+            else [_named(engine, db_uuid, manifest, at)]
+        )
+        for txid in sorted({*drawn, manifest.head_txid}):
+            yield _verify(engine, database, db_uuid, branch_id, txid, restoring, budget)
+
+
+def _verify(
+    engine: Engine,
+    database: str,
+    db_uuid: str,
+    branch_id: str,
+    txid: TXID,
+    restoring: Restoring,
+    budget: Budget,
+) -> Verified:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            found = restoring.verify(txid, budget)
+        except Moved:
+            if attempt == _ATTEMPTS:
+                raise
+            restoring = Restoring(engine.bucket, engine.ids, db_uuid, branch_id)
+            check_position(restoring.manifest, txid)
+        else:
+            break
+    size = found.pages * PAGE_SIZE
+    return Verified(database, branch_id, txid, found.pages, size, found.problem is None, found.problem)
+
+
+def _branches(engine: Engine, address: Address | None, one: bool) -> Iterator[tuple[str, str, str]]:
+    """Databases and branches that an address stands for; with `one`, a database stands for its default branch."""
+    if address is None:
+        for database in databases.list_(engine):
+            yield from _branches_of(engine, database.name, database.db_uuid)
+        return
+    entry = engine.entry(address.database)
+    if address.branch is not None or one:
+        yield address.database, entry.db_uuid, address.branch or entry.default_branch
+    else:
+        yield from _branches_of(engine, address.database, entry.db_uuid)
+
+
+def _branches_of(engine: Engine, database: str, db_uuid: str) -> Iterator[tuple[str, str, str]]:
+    for info in engine.bucket.list(keys.branches_prefix(db_uuid)):
+        branch_id = keys.branch_of(info.key)
+        if branch_id is not None:
+            yield database, db_uuid, branch_id
+
+
+def _named(engine: Engine, db_uuid: str, manifest: Manifest, position: Position) -> TXID:
+    tail: list[Commit] = []
+    txid = (
+        position.txid
+        if isinstance(position, AtTxid)
+        else resolve(engine.env, db_uuid, manifest, tail, position)
+    )
+    check_position(manifest, txid)
+    return txid
