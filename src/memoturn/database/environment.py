@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
@@ -18,6 +18,7 @@ from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.log import CommitLog
 from memoturn.database.neighbours import Neighbours
+from memoturn.database.publish import Upload, put_fresh
 from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest, Owner, Parent
@@ -27,6 +28,21 @@ from memoturn.pages.store import SegmentStore
 
 if TYPE_CHECKING:
     from memoturn.database.branch import Branch
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Written:
+    """Bytes that this process has put into the bucket: those of commits, and those of compaction."""
+
+    committed: int = 0
+    compacted: int = 0
+
+    @property
+    def amplification(self) -> float:
+        """How many bytes compaction has written for each that was committed."""
+        return self.compacted / self.committed if self.committed else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,15 @@ class Environment:
 
     on_owned: Callable[[Branch], None]
     """Called with a branch when this process has become its owner."""
+
+    grace: float = 600.0
+    """Seconds for which a collector leaves alone what nothing needs; see `publish`."""
+
+    written: Written = field(default_factory=Written)
+
+    def put_fresh(self, put: Callable[[Upload], T], *, marked: bool = True) -> T:
+        """`publish.put_fresh` with this environment's clock, ids and grace."""
+        return put_fresh(self.clock, self.ids, self.grace, put, marked=marked)
 
     def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
         """`manifest_of`, by what this process knows."""

@@ -28,6 +28,7 @@ from memoturn.base.txids import PAGE_SIZE, TXID, PageNo
 from memoturn.bucket import NO_VERSION
 from memoturn.database import recovery
 from memoturn.database.environment import Environment
+from memoturn.database.publish import Upload
 from memoturn.database.standing import Standing
 from memoturn.database.tail import Commit, Tail
 from memoturn.database.writer import Writer
@@ -58,6 +59,8 @@ class Ownership(Standing):
         self._asked_back_at = 0.0
         self._fenced: FencedError | None = None
         self._fences = 0
+        self._tried = False
+        """Whether the next pack may have been put before: the try that did it was not known to have linked it."""
 
     # Shipping.
 
@@ -101,8 +104,8 @@ class Ownership(Standing):
 
     def _ship(self, commits: list[Commit]) -> None:
         epoch = self._epoch
-        name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch)
-        segment = self._put_pack(name, commits)
+        again, self._tried = self._tried, True
+        name, segment = self._put_pack(commits, epoch, again)
         try:
             held = self._update(lambda manifest: rules.append(manifest, epoch, name))
         except (FencedError, BranchNotFoundError) as error:
@@ -113,19 +116,31 @@ class Ownership(Standing):
             # We hold the next epoch already, by a try that was given up as undecided; it has linked them.
             self._adopt(found, found.token)
             return
+        self._tried = False
         self._grow(held, name, segment)
         self._adopt(held, held.token)
         self._keep_pages(segment, commits)
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
 
-    def _put_pack(self, name: SegmentName, commits: list[Commit]) -> str:
-        """Put commits into the bucket as a pack; returns its key."""
+    def _put_pack(self, commits: list[Commit], epoch: int, again: bool) -> tuple[SegmentName, str]:
+        """Put commits into the bucket as a pack; returns its name and its key.
+
+        `again` says that it may have been put before, by this process or another.
+        """
+        env = self._env
         pack = build_pack([commit.packed for commit in commits])
-        key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
-        self._env.bucket.put(key, pack.chunks)
-        self._env.store.keep_index(key, pack.index)
-        return key
+
+        def put(upload: Upload) -> tuple[SegmentName, str]:
+            name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch, upload.mark)
+            key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
+            env.bucket.put(key, upload.chunks(pack.chunks))
+            return name, key
+
+        name, key = env.put_fresh(put, marked=again)
+        env.store.keep_index(key, pack.index)
+        env.written.committed += pack.index.data_length + pack.index.footer_length
+        return name, key
 
     def _grow(self, held: Held[Manifest], name: SegmentName, segment: str) -> None:
         """Put the new pack on top of the shipped view, where it is all that has come: nothing is opened again."""
@@ -150,7 +165,7 @@ class Ownership(Standing):
             for page_no, page in newest.items():
                 spot = shipped.spot(page_no)
                 if spot is not None and spot.key == segment:
-                    self._env.store.keep(spot, page)
+                    self._env.store.keep(spot.version, page)
 
     def _update(self, wish: Wish) -> Held[Manifest]:
         def checked(manifest: Manifest) -> Manifest:
@@ -208,10 +223,9 @@ class Ownership(Standing):
             commits = self._read_along(old)
         segment = None
         if commits:
-            # Named after the epoch under which they were written: only one writer can ever make that object.
-            # Under the next epoch another taker, who wins the race, could put other commits in its place.
-            segment = SegmentName.pack(0, commits[0].txid, commits[-1].txid, old.epoch)
-            self._put_pack(segment, commits)
+            # Named after the epoch under which they were written: under the next one another taker, who wins the
+            # race, could put other commits.
+            segment, _ = self._put_pack(commits, old.epoch, again=True)
         now = self._env.clock.now_ms()
 
         def wish(manifest: Manifest) -> Manifest:
@@ -229,7 +243,7 @@ class Ownership(Standing):
         self._heard_at = asked_at
         self._epoch = held.record.epoch
         self._owned = True
-        self._must_raise_epoch = False
+        self._must_raise_epoch = self._tried = False
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
 

@@ -41,6 +41,11 @@ def segment_key(db_uuid: str, incarnation: str, segment: str) -> str:
     return f"db/{db_uuid}/{incarnation}/{segment}"
 
 
+def incarnation_of(segment_key: str) -> str:
+    """What the keys of all segments of one incarnation begin with, and no other key does."""
+    return "/".join(segment_key.split("/", 3)[:3])
+
+
 def base_index_key(base_key: str) -> str:
     """Where the index of the base at `base_key` lies."""
     return base_key.removesuffix(".ltx") + ".idx"

@@ -10,8 +10,9 @@ from memoturn.base.errors import CorruptError
 from memoturn.base.txids import TXID
 
 _NUMBER: Final = r"(0|[1-9][0-9]{0,18})"
-_PACK: Final = re.compile(rf"ltx/([0-9])/{_NUMBER}-{_NUMBER}-{_NUMBER}\.ltx").fullmatch
-_BASE: Final = re.compile(rf"base/{_NUMBER}-{_NUMBER}\.ltx").fullmatch
+_MARK: Final = "(?:-([0-9a-f]{8}))?"
+_PACK: Final = re.compile(rf"ltx/([0-9])/{_NUMBER}-{_NUMBER}-{_NUMBER}{_MARK}\.ltx").fullmatch
+_BASE: Final = re.compile(rf"base/{_NUMBER}-{_NUMBER}{_MARK}\.ltx").fullmatch
 _LIMIT: Final = 1 << 63
 
 
@@ -19,23 +20,24 @@ class SegmentName(NamedTuple):
     """A pack (`ltx/{level}/{min}-{max}-{epoch}.ltx`) or a base (`base/{txid}-{epoch}.ltx`).
 
     Relative to the incarnation that wrote it. A base stands for txids 1 to `max_txid` at once, and its
-    `level` is None.
+    `level` is None. `mark` tells one try to write a segment from another: `…-{epoch}-{mark}.ltx`.
     """
 
     level: int | None
     min_txid: TXID
     max_txid: TXID
     epoch: int
+    mark: str = ""
 
     @classmethod
-    def pack(cls, level: int, min_txid: TXID, max_txid: TXID, epoch: int) -> SegmentName:
+    def pack(cls, level: int, min_txid: TXID, max_txid: TXID, epoch: int, mark: str = "") -> SegmentName:
         """The name of a pack that holds the commits from `min_txid` to `max_txid`, both included."""
-        return cls(level, min_txid, max_txid, epoch)
+        return cls(level, min_txid, max_txid, epoch, mark)
 
     @classmethod
-    def base(cls, txid: TXID, epoch: int) -> SegmentName:
+    def base(cls, txid: TXID, epoch: int, mark: str = "") -> SegmentName:
         """The name of a base that holds the whole database at `txid`."""
-        return cls(None, TXID(1), txid, epoch)
+        return cls(None, TXID(1), txid, epoch, mark)
 
     @staticmethod
     def parse(text: str) -> SegmentName:
@@ -52,7 +54,7 @@ class SegmentName(NamedTuple):
     @property
     def index_object(self) -> str:
         """The object whose end tells where every page of the segment lies."""
-        return str(self) if self.level is not None else f"base/{self.max_txid}-{self.epoch}.idx"
+        return str(self) if self.level is not None else f"base/{self._of_base}.idx"
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -61,18 +63,23 @@ class SegmentName(NamedTuple):
 
     def __str__(self) -> str:
         if self.level is None:
-            return f"base/{self.max_txid}-{self.epoch}.ltx"
-        return f"ltx/{self.level}/{self.min_txid}-{self.max_txid}-{self.epoch}.ltx"
+            return f"base/{self._of_base}.ltx"
+        marked = f"-{self.mark}" if self.mark else ""
+        return f"ltx/{self.level}/{self.min_txid}-{self.max_txid}-{self.epoch}{marked}.ltx"
+
+    @property
+    def _of_base(self) -> str:
+        return f"{self.max_txid}-{self.epoch}-{self.mark}" if self.mark else f"{self.max_txid}-{self.epoch}"
 
 
 @lru_cache(maxsize=1 << 14)
 def _parse(text: str) -> SegmentName:
     if found := _PACK(text):
-        level, low, high, epoch = map(int, found.groups())
-        name = SegmentName(level, TXID(low), TXID(high), epoch)
+        level, low, high, epoch = map(int, found.groups()[:4])
+        name = SegmentName(level, TXID(low), TXID(high), epoch, found[5] or "")
     elif found := _BASE(text):
-        txid, epoch = map(int, found.groups())
-        name = SegmentName.base(TXID(txid), epoch)
+        txid, epoch = map(int, found.groups()[:2])
+        name = SegmentName.base(TXID(txid), epoch, found[3] or "")
     else:
         raise CorruptError(
             f"{text!r} names no segment; expected ltx/{{level}}/{{min}}-{{max}}-{{epoch}}.ltx "

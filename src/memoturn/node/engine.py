@@ -127,6 +127,7 @@ class Engine:
             prepare=prepare,
             on_unshipped=self.shipper.notice,
             on_owned=self._keep,
+            grace=settings.history.gc_grace_secs,
         )
         _engines.add(self)
         self._finish_for_the_dead(around.neighbours)

@@ -1,6 +1,7 @@
 """Pages and indexes of segments, through caches; every page is verified before it is served or kept.
 
-Segments are immutable, so what is cached is keyed by where it is stored, and nothing is ever invalidated.
+A page version never changes, so nothing that is cached is ever invalidated. One from a pack is known by the commit
+that wrote it, and not by where it lies: when packs are merged, what is cached of them stays.
 
 A page that is not cached is read as part of a larger range where that is likely to pay: on a remote store the
 aligned block around it, and on any store, once reads of a segment have begun to follow each other, a window that
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.errors import CorruptError
 from memoturn.base.settings import CacheSettings
-from memoturn.base.txids import PageNo
+from memoturn.base.txids import TXID, PageNo
 from memoturn.bucket import Bucket
 from memoturn.manifest import keys
 from memoturn.pages.disk import DiskTier
@@ -34,9 +35,14 @@ _MAX_TABLE: Final = 4 << 20
 Index = TypeVar("Index", PackIndex, BaseIndex)
 
 
-class Spot(NamedTuple):
-    """Where the bytes of one page version are stored: always the same bytes."""
+Version = tuple[str, TXID | None, PageNo]
+"""A page as a commit of an incarnation left it; or, with None for the commit, as the base at a key has it."""
 
+
+class Spot(NamedTuple):
+    """One page version, and where a pack has it: always the same bytes."""
+
+    version: Version
     key: str
     offset: int
     length: int
@@ -69,8 +75,7 @@ class SegmentStore:
         self._local = bucket.is_local
         self._block = settings.block_bytes
         self._disk = disk
-        # A page is kept under its spot in a pack, or under its base and its number: a base has one version of it.
-        self._pages: GenerationalCache[Spot | tuple[str, PageNo], bytes] = GenerationalCache(
+        self._pages: GenerationalCache[Version, bytes] = GenerationalCache(
             settings.page_cache_bytes, weigh=len
         )
         self.cached = self._pages.get
@@ -81,15 +86,16 @@ class SegmentStore:
 
     def page(self, spot: Spot) -> bytes:
         """The page's bytes. Raises `CorruptError` if twice what came does not match its checksum."""
-        page = self._pages.get(spot)
+        version, key, offset, length, crc = spot
+        page = self._pages.get(version)
         if page is None:
-            page = self._decode(*spot)
-            self._pages.put(spot, page)
+            page = self._decode(key, offset, length, crc)
+            self._pages.put(version, page)
         return page
 
     def base_page(self, key: str, index: BaseIndex, page_no: PageNo) -> bytes:
         """A page of the base at `key`, empty if it has none. Raises `CorruptError` as `page` does."""
-        page = self._pages.get((key, page_no))
+        page = self._pages.get((key, None, page_no))
         if page is None:
             try:
                 frame = index.find(page_no)
@@ -98,13 +104,13 @@ class SegmentStore:
                 frame = index.find(page_no)
             if frame is None:
                 return b""
-            page = self._decode(key, *frame)
-            self._pages.put((key, page_no), page)
+            page = self._decode(key, frame.offset, frame.length, frame.crc32)
+            self._pages.put((key, None, page_no), page)
         return page
 
-    def keep(self, spot: Spot, page: bytes) -> None:
+    def keep(self, version: Version, page: bytes) -> None:
         """Remember a page that was just written, so that it need not be read back."""
-        self._pages.put(spot, page)
+        self._pages.put(version, page)
 
     def pack(self, key: str) -> PackIndex:
         """The index of the pack at `key`."""

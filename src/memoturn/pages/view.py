@@ -14,6 +14,7 @@ from memoturn.manifest.timeline import stretch_at
 from memoturn.pages.store import SegmentStore, Spot
 from memoturn.segments.base import BaseIndex
 from memoturn.segments.checksum import CHECKSUM_FLAG
+from memoturn.segments.frame import Frame
 from memoturn.segments.pack import PackIndex
 
 _MEMO_ENTRIES: Final = 65_536
@@ -77,7 +78,11 @@ class View:
         self.page_count, self.checksum, self.time = _end_of(store, layers)
         self._store = store
         self._cached = store.cached
-        self._packs = [(layer.key, layer.since, layer.until) for layer in layers if not layer.is_base]
+        self._packs = [
+            (keys.incarnation_of(layer.key), layer.key, layer.since, layer.until)
+            for layer in layers
+            if not layer.is_base
+        ]
         self._base: BaseIndex | None = None
         self._base_key = ""
         if layers and layers[-1].is_base:
@@ -97,7 +102,8 @@ class View:
         # What was there before does not change, and neither does what is remembered of it.
         view._packs, view._memo = self._packs, self._memo
         view._base, view._base_key = self._base, self._base_key
-        newest = {page_no: Spot(key, *frame) for page_no, frame in pack.pages(pack.max_txid)}
+        origin = keys.incarnation_of(key)
+        newest = {page_no: _spot(origin, key, page_no, frame) for page_no, frame in pack.pages(pack.max_txid)}
         older = list(self._recent)
         while older and len(older[0]) <= 2 * len(newest):
             newest = {**older.pop(0), **newest}
@@ -114,8 +120,8 @@ class View:
         if self._packs or self._recent:
             spot = self.spot(page_no)
             if spot is not None:
-                return self._cached(spot) or self._store.page(spot)
-        page = self._cached((self._base_key, page_no))
+                return self._cached(spot[0]) or self._store.page(spot)
+        page = self._cached((self._base_key, None, page_no))
         if page is not None:
             return page
         return b"" if self._base is None else self._store.base_page(self._base_key, self._base, page_no)
@@ -136,10 +142,10 @@ class View:
         if len(self._memo) >= _MEMO_ENTRIES:
             self._memo.clear()
         spot = None
-        for key, since, until in self._packs:
+        for origin, key, since, until in self._packs:
             frame = self._store.pack(key).find(page_no, until, since)
             if frame is not None:
-                spot = Spot(key, *frame)
+                spot = _spot(origin, key, page_no, frame)
                 break
         self._memo[page_no] = spot
         return spot
@@ -172,6 +178,11 @@ def open_view(
             raise CorruptError(f"branch {manifest.branch_id!r} continues a parent that its manifest lacks")
         at = found.inherited
         manifest, db_uuid = parent_of(parent, at), parent.db_uuid
+
+
+def _spot(origin: str, key: str, page_no: PageNo, frame: Frame) -> Spot:
+    offset, length, crc, txid = frame
+    return Spot((origin, txid, page_no), key, offset, length, crc)
 
 
 def _end_of(store: SegmentStore, layers: Sequence[Layer]) -> End:

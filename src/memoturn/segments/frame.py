@@ -14,7 +14,7 @@ import lz4.block
 from fastcrc.crc32 import iso_hdlc
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import PAGE_SIZE
+from memoturn.base.txids import EMPTY, PAGE_SIZE, TXID
 
 PREFIX: Final = struct.Struct(">IHI")
 """Page number, flags, compressed size: what stands before the compressed page."""
@@ -32,11 +32,15 @@ _LZ4_ERRORS: Final[tuple[type[Exception], ...]] = (lz4.block.LZ4BlockError, Valu
 
 
 class Frame(NamedTuple):
-    """Where a page version lies in its object, and the CRC-32 of those bytes."""
+    """Where a page version lies in its object, the CRC-32 of those bytes, and the commit that wrote it.
+
+    A base does not know which commit that was.
+    """
 
     offset: int
     length: int
     crc32: int
+    txid: TXID = EMPTY
 
 
 def decode_frame(stored: bytes | memoryview) -> bytes:

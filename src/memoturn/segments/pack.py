@@ -152,7 +152,7 @@ class PackIndex:
                 f"pack footer: page {self._pages[entry]} at byte {offset} of transaction {ordinal}, "
                 "which does not reach that far"
             )
-        return Frame(self._starts[ordinal] + offset, length, self._crcs[entry])
+        return Frame(self._starts[ordinal] + offset, length, self._crcs[entry], TXID(self._txids[ordinal]))
 
     def _transaction(self, ordinal: int) -> Transaction:
         return Transaction(
