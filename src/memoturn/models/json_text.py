@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from math import isfinite
 from typing import Any, Final
 
@@ -44,10 +45,19 @@ def encode(what: str, value: object) -> bytes:
         _check(value, 0)
         return _encode(value)
     except _FaultError as fault:
-        where = f" at {'.'.join(reversed(fault.way))!r}" if fault.way else ""
+        where = f" at {'.'.join(reversed(fault.way))[:100]!r}" if fault.way else ""
         raise InvalidRequestError(f"{what}{where} {fault}") from None
     except UnicodeEncodeError as error:
         raise InvalidRequestError(f"{what} holds text that is not Unicode: {error}") from None
+
+
+def shown(value: object) -> str:
+    """A value of any size and kind as an error shows it."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else text[:80] + "…"
 
 
 def _check(value: Any, depth: int) -> None:
@@ -56,7 +66,7 @@ def _check(value: Any, depth: int) -> None:
         return
     if kind is int:
         if not -_MAX_INT - 1 <= value <= _MAX_INT:
-            raise _FaultError(f"is {value}, beyond 64 bits; keep it as text")
+            raise _FaultError("is a number beyond 64 bits; keep it as text")
     elif kind is float:
         if not isfinite(value):
             raise _FaultError(f"is {value!r}, and JSON has no such number")
@@ -65,7 +75,7 @@ def _check(value: Any, depth: int) -> None:
     elif kind is dict:
         for name, item in value.items():
             if type(name) is not str:
-                raise _FaultError(f"has a field named {name!r}; the names of fields are texts")
+                raise _FaultError(f"has a field named {shown(name)}; the names of fields are texts")
             try:
                 _check(item, depth + 1)
             except _FaultError as fault:

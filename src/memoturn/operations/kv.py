@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Any
 
 from memoturn.base.errors import ConflictError, InvalidRequestError
 from memoturn.base.names import Address
@@ -17,9 +17,7 @@ from memoturn.models.kv import Put
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import writable
-from memoturn.operations.reading import read
-
-MAX_LIMIT: Final = 1000
+from memoturn.operations.reading import MAX_LIMIT, clamped, read
 
 
 def put(
@@ -125,7 +123,7 @@ def list_(
     kv.check_namespace(ns)
     begins = kv.key_bytes(prefix) if prefix != "" else b""
     after = b"" if cursor is None else _after(cursor)
-    most, now = _limit(limit), engine.clock.now_ms()
+    most, now = clamped("limit", limit), engine.clock.now_ms()
     found, txid = read(
         engine, address, lambda connection: kv.list_(connection, ns, begins, after, most + 1, now)
     )
@@ -161,12 +159,6 @@ def _meta(text: str | None) -> dict[str, Any] | None:
 def _check_version(version: object) -> None:
     if type(version) is not int or not 0 <= version < 1 << kv.VERSION_BITS:
         raise InvalidRequestError(f"{version!r} is no version; use the one that put or entry has returned")
-
-
-def _limit(limit: int) -> int:
-    if type(limit) is not int or limit < 1:
-        raise InvalidRequestError(f"a limit of {limit!r} is not possible; give 1 to {MAX_LIMIT:,}")
-    return min(limit, MAX_LIMIT)
 
 
 def _after(cursor: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import Address
@@ -13,6 +13,8 @@ from memoturn.node.engine import Engine
 from memoturn.operations.positions import view_of
 
 T = TypeVar("T")
+
+MAX_LIMIT: Final = 1000
 
 
 def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:
@@ -37,3 +39,10 @@ def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> t
         raise
     readers.give_back(reader)
     return result, view.txid
+
+
+def clamped(what: str, limit: int) -> int:
+    """A limit as it is kept to: at most a thousand. Raises `InvalidRequestError` for what is no limit."""
+    if type(limit) is not int or limit < 1:
+        raise InvalidRequestError(f"{what} {limit!r} is not possible; give 1 to {MAX_LIMIT:,}")
+    return min(limit, MAX_LIMIT)

@@ -17,6 +17,7 @@ from memoturn.faces.cli import (
     config,
     databases,
     demo,
+    docs,
     kv,
     maintenance,
     sql,
@@ -25,7 +26,7 @@ from memoturn.faces.cli.command import Group, Json, Url, command
 from memoturn.faces.cli.errors import Exit, report
 
 PROGRAM: Final = "memoturn"
-_ORDER: Final = ["db", "branch", "undo", "sql", "kv", "verify", "config", "demo", "completions"]
+_ORDER: Final = ["db", "branch", "undo", "sql", "kv", "docs", "verify", "config", "demo", "completions"]
 
 
 class Root(Group):
@@ -90,6 +91,7 @@ command(branches.app, "rewind")(checkpoints.rewind)
 command(app, "undo")(checkpoints.undo)
 command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
+app.add_typer(docs.app, name="docs")
 command(app, "verify")(maintenance.verify)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)

@@ -20,6 +20,7 @@ from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
 from memoturn.base.settings import Durability, Settings
+from memoturn.faces.embedded.documents import Docs
 from memoturn.faces.embedded.kv import KV
 from memoturn.faces.embedded.maintenance import Maintenance
 from memoturn.faces.wire import (
@@ -179,6 +180,11 @@ class Database:
     def kv(self) -> KV:
         """Keys and values."""
         return KV(self._engine, self._address)
+
+    @cached_property
+    def docs(self) -> Docs:
+        """JSON documents in collections."""
+        return Docs(self._engine, self._address)
 
     def at(self, position: At) -> Database:
         """A read-only handle to a checkpoint, a txid or a time of this branch."""
