@@ -52,7 +52,7 @@ def test_rewind_takes_a_txid_and_a_time(agent: Cli) -> None:
     now = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     assert agent("branch", "rewind", "agent-42", "main", now, "--json").json["restored_txid"] == 4
     last = agent("branch", "rewind", "agent-42", "3", "--json").json
-    assert set(last) == {"txid", "restored_txid", "undo"}
+    assert set(last) == {"txid", "restored_txid", "undo", "exact"}
     assert (last["txid"], last["restored_txid"]) == (6, 3)
     assert facts(agent) == ["likes tea", "hates tea"]
 
@@ -99,7 +99,7 @@ def test_a_fork_begins_where_it_is_told(agent: Cli, options: tuple[str, ...], ex
     agent("branch", "checkpoint", "agent-42", "before-task")
     learn(agent, "hates tea")
     made = agent("branch", "create", "agent-42", "fork", *options, "--json").json
-    assert set(made) == BRANCH_FIELDS
+    assert set(made) == BRANCH_FIELDS | {"exact"}
     assert (made["name"], made["parent"], made["is_default"]) == ("fork", "main", False)
     assert facts(agent, "agent-42@fork") == expected
     learn(agent, "only here", "agent-42@fork")
@@ -157,8 +157,11 @@ def test_history_and_restore_points(agent: Cli) -> None:
     assert len(agent("branch", "history", "agent-42", "main", "--limit", "2", "--json").json) == 2
     assert len(agent("branch", "history", "agent-42", "--limit", "0").out.splitlines()) == 4
     points = agent("branch", "restore-points", "agent-42", "--json").json
-    assert set(points) == {"oldest_txid", "newest_txid", "oldest_time"}
-    assert points["newest_txid"] == 3
+    assert [(r["branch"], r["from_txid"], r["to_txid"]) for r in points["ranges"]] == [("main", 0, 3)]
+    assert points["points"] == []
+    table = agent("branch", "restore-points", "agent-42").out.splitlines()
+    assert table[0].split() == ["what", "branch", "from", "to", "from", "time", "to", "time", "checkpoints"]
+    assert table[1].split()[:5] == ["every", "txid", "main", "0", "3"]
 
 
 def test_promote_reset_and_delete_can_be_undone(agent: Cli) -> None:

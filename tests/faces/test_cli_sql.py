@@ -53,7 +53,12 @@ def test_parameters_reach_the_statement(agent: Cli) -> None:
 
 def test_answers_have_one_shape(agent: Cli) -> None:
     asked = agent("sql", "agent-42", "SELECT id, text FROM fact", "--json")
-    assert asked.json == {"columns": ["id", "text"], "rows": [{"id": 1, "text": "likes tea"}], "txid": 2}
+    assert asked.json == {
+        "columns": ["id", "text"],
+        "rows": [{"id": 1, "text": "likes tea"}],
+        "txid": 2,
+        "exact": True,
+    }
     assert asked.err == "txid: 2\n"
     none = agent("sql", "agent-42", "SELECT id FROM fact WHERE id < 0", "--json")
     assert none.json == {"columns": ["id"], "rows": [], "txid": 2}
@@ -104,6 +109,7 @@ def test_a_script_is_one_transaction(agent: Cli) -> None:
     assert both == {
         "results": [{"columns": ["a"], "rows": [{"a": 1}]}, {"columns": ["b"], "rows": [{"b": 2}]}],
         "txid": 3,
+        "exact": True,
     }
 
 

@@ -635,7 +635,8 @@ def test_the_history_tells_every_txid_newest_first(
     assert [e.time for e in mains[1:4]] == [moment(times[t]) for t in (4, 3, 2)]
     assert all(e.pages > 0 and e.bytes > 0 for e in mains if e.kind == "commit")
     points = db.branch.restore_points()
-    assert (points.oldest_txid, points.newest_txid) == (0, 5)
+    assert [(r.branch, r.from_txid, r.to_txid) for r in points.ranges] == [("main", 0, 5)]
+    assert points.points == []
 
 
 def test_a_branch_tells_where_it_stands(db: Database, clock: ManualClock) -> None:

@@ -115,11 +115,15 @@ def position_of_one_kind(
 
 
 class Address(NamedTuple):
-    """`db`, `db@branch` or `db@branch:position`; no branch means the default branch."""
+    """`db`, `db@branch` or `db@branch:position`; no branch means the default branch.
+
+    `exact` refuses a position of which only the snapshots before it are left.
+    """
 
     database: str
     branch: str | None
     position: Position | None
+    exact: bool = False
 
     def __str__(self) -> str:
         branch = "" if self.branch is None else f"@{self.branch}"

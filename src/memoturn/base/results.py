@@ -18,23 +18,28 @@ Value = None | int | float | str | bytes
 class Rows(list[dict[str, Value]]):
     """The rows of a statement as dicts; `columns` names them in order.
 
-    `txid` is the position that was read, or the head after a write. Columns of one name are told apart: `id` and
-    `id:1`.
+    `txid` is the position that was read, or the head after a write; `exact` is False if it is the nearest to the one
+    that was asked for. Columns of one name are told apart: `id` and `id:1`.
     """
 
-    __slots__ = ("columns", "txid")
+    __slots__ = ("columns", "exact", "txid")
 
     def __init__(self, rows: Sequence[dict[str, Value]], columns: tuple[str, ...], txid: int) -> None:
         super().__init__(rows)
         self.columns = columns
         self.txid = txid
+        self.exact = True
 
 
 class BatchResult(Struct, frozen=True):
-    """What a batch gave: the rows of each statement, and the head after it."""
+    """What a batch gave: the rows of each statement, and the head after it.
+
+    In the past `txid` is the position that was read; `exact` is False if it is the nearest to the one asked for.
+    """
 
     results: list[Rows]
     txid: int
+    exact: bool = True
 
 
 class DatabaseInfo(Struct, frozen=True):
@@ -47,8 +52,19 @@ class DatabaseInfo(Struct, frozen=True):
     ttl_at: datetime | None = None
 
 
-class BranchInfo(Struct, frozen=True):
-    """A branch: where it stands, what it was forked from, and when it expires, if it does."""
+class Place(Struct, frozen=True):
+    """Which position is read; `exact` is False if it is the nearest to the one that was asked for."""
+
+    txid: int
+    exact: bool
+
+
+class BranchInfo(Struct, frozen=True, omit_defaults=True):
+    """A branch: where it stands, what it was forked from, and when it expires, if it does.
+
+    `exact` is told by its creation alone: whether it was forked at the very position that was asked for, or at the
+    nearest one.
+    """
 
     name: str
     head_txid: int
@@ -59,6 +75,7 @@ class BranchInfo(Struct, frozen=True):
     is_default: bool
     checkpoints: dict[str, int]
     epoch: int
+    exact: bool | None = None
 
 
 class CheckpointInfo(Struct, frozen=True):
@@ -69,11 +86,15 @@ class CheckpointInfo(Struct, frozen=True):
 
 
 class RewindResult(Struct, frozen=True):
-    """`txid` is the new head, `restored_txid` the position whose content it has; `undo` takes it back."""
+    """`txid` is the new head, `restored_txid` the position whose content it has; `undo` takes it back.
+
+    `exact` is False if that position is the nearest to the one that was asked for, of which no more is left.
+    """
 
     txid: int
     restored_txid: int
     undo: str
+    exact: bool = True
 
 
 class PromoteResult(Struct, frozen=True):
@@ -102,12 +123,13 @@ class UndoResult(Struct, frozen=True):
 class HistoryEntry(Struct, frozen=True):
     """One txid of a branch.
 
-    A `commit` has the number of `pages` and `bytes` that it wrote; a `rewind`, `reset` or `fork` has the txid
-    whose content it took in `base_txid`.
+    A `commit` has the number of `pages` and `bytes` that it wrote; a `snapshot`, which is what is left of a commit
+    that went out of retention, those of the whole database. A `rewind`, `reset` or `fork` has the txid whose content
+    it took in `base_txid`.
     """
 
     txid: int
-    kind: Literal["commit", "rewind", "reset", "fork"]
+    kind: Literal["commit", "rewind", "reset", "fork", "snapshot"]
     time: datetime
     pages: int
     bytes: int
@@ -115,12 +137,37 @@ class HistoryEntry(Struct, frozen=True):
     checkpoints: tuple[str, ...]
 
 
-class RestorePoints(Struct, frozen=True):
-    """Every txid from `oldest_txid` to `newest_txid` can be restored exactly."""
+class RestoreRange(Struct, frozen=True):
+    """Every txid from `from_txid` to `to_txid`, both included, can be restored; it is the history of `branch`."""
 
-    oldest_txid: int
-    newest_txid: int
-    oldest_time: datetime
+    branch: str
+    from_txid: int
+    to_txid: int
+    from_time: datetime
+    to_time: datetime
+
+
+class RestorePoint(Struct, frozen=True):
+    """One txid outside the ranges that can be restored, and why: as a snapshot, a checkpoint, or where a fork began.
+
+    It is kept by `branch`.
+    """
+
+    branch: str
+    txid: int
+    time: datetime
+    why: Literal["snapshot", "checkpoint", "fork"]
+    checkpoints: tuple[str, ...]
+
+
+class RestorePoints(Struct, frozen=True):
+    """All that can be restored on a branch, what it inherited included; both lists ascend.
+
+    What is in neither goes to the nearest below it, or is refused.
+    """
+
+    ranges: list[RestoreRange]
+    points: list[RestorePoint]
 
 
 class ImportResult(Struct, frozen=True):
@@ -133,12 +180,13 @@ class ImportResult(Struct, frozen=True):
 
 
 class ExportResult(Struct, frozen=True):
-    """What an export has written, from which position."""
+    """What an export has written, from which position; `exact` is False if it is the nearest to the one asked for."""
 
     path: str
     txid: int
     pages: int
     bytes: int
+    exact: bool = True
 
 
 class Verified(Struct, frozen=True):

@@ -26,7 +26,7 @@ from memoturn.base.errors import (
 from memoturn.base.txids import TXID, PageNo
 from memoturn.database.commit import build_commit
 from memoturn.database.environment import Environment
-from memoturn.database.ownership import Ownership, Wish
+from memoturn.database.ownership import HeadWish, Ownership, Wish
 from memoturn.database.tail import Commit, Tail, TailView
 from memoturn.database.writer import Writer
 from memoturn.manifest import rules
@@ -133,7 +133,7 @@ class Branch(Ownership):
             writer.show(head)
         return writer
 
-    def _take(self, then: Wish | None) -> None:
+    def _take(self, then: HeadWish | None) -> None:
         super()._take(then)
         self._env.on_owned(self)
 
@@ -155,7 +155,9 @@ class Branch(Ownership):
         head = self._head
         if head is None or not self._owned:
             raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
-        commit = build_commit(head, pages, page_count, self._env.clock.now_ms())
+        # No commit precedes the rewind or the fork that its stretch began with, whatever the clock does.
+        now = max(self._env.clock.now_ms(), self._held.record.timeline[-1].at)
+        commit = build_commit(head, pages, page_count, now)
         self._pending = commit
         if commit is not None and self._env.log is not None:
             try:
@@ -213,7 +215,7 @@ class Branch(Ownership):
             self.ship()
             return self._held.record.head_txid
 
-    def move_head(self, wish: Wish) -> Manifest:
+    def move_head(self, wish: HeadWish) -> Manifest:
         """Change the manifest so that the head moves, or so that the branch ends. Only an owner may.
 
         A neighbour hands the branch over first: what it acknowledged is shipped, and it acknowledges nothing more.
@@ -224,7 +226,9 @@ class Branch(Ownership):
                 self.ship()
                 with self._shipping:
                     try:
-                        held = self._update(lambda m: wish(_still_ours(m, self._epoch)))
+                        held = self._update(
+                            lambda m: wish(_still_ours(m, self._epoch), self._last_time(m, []))
+                        )
                     except (FencedError, BranchNotFoundError) as error:
                         raise self._explained(error) from error
                     except (ConflictError, NotFoundError, TxidNotRetainedError):

@@ -84,15 +84,21 @@ class Environment:
         """`manifest_of`, by what this process knows."""
         return manifest_of(self.manifests, parent, at)
 
+    def manifest_now(self, parent: Parent, at: TXID) -> Manifest:
+        """`manifest_of`, as the bucket has it now."""
+        return manifest_of(self.manifests, parent, at, afresh=True)
 
-def manifest_of(manifests: Register[Manifest], parent: Parent, at: TXID) -> Manifest:
+
+def manifest_of(
+    manifests: Register[Manifest], parent: Parent, at: TXID, afresh: bool = False
+) -> Manifest:
     """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.
 
     What is remembered may be older than the child: then it is read again, never taken for all there is.
     """
     key = keys.manifest_key(parent.db_uuid, parent.branch_id)
     former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
-    for look in (manifests.current, manifests.read):
+    for look in (manifests.read,) if afresh else (manifests.current, manifests.read):
         with contextlib.suppress(ObjectNotFound):
             manifest = look(key).record
             if manifest.incarnation != parent.incarnation:

@@ -18,13 +18,14 @@ from memoturn.base.errors import (
     BranchNotFoundError,
     BusyError,
     ConflictError,
+    CorruptError,
     FencedError,
     MemoturnError,
     NotFoundError,
     UnavailableError,
     UndecidedWriteError,
 )
-from memoturn.base.txids import PAGE_SIZE, TXID, PageNo
+from memoturn.base.txids import PAGE_SIZE, TXID, PageNo, UnixMs
 from memoturn.bucket import NO_VERSION
 from memoturn.database import recovery
 from memoturn.database.environment import Environment
@@ -43,6 +44,8 @@ _COURTESY: Final = 0.02
 """Seconds for which a branch that was handed over is left to whoever asked for it."""
 
 Wish = Callable[[Manifest], Manifest]
+HeadWish = Callable[[Manifest, UnixMs], Manifest]
+"""A wish that moves the head; it is told when the last commit was made."""
 
 
 class Ownership(Standing):
@@ -184,7 +187,7 @@ class Ownership(Standing):
 
     # Owning.
 
-    def _own(self, then: Wish | None = None) -> bool:
+    def _own(self, then: HeadWish | None = None) -> bool:
         """Become the owner, if this is not so already; True if `then` was applied in the same write."""
         if self._owned and not self._must_raise_epoch:
             with self._shipping:
@@ -203,7 +206,7 @@ class Ownership(Standing):
                 self._unlock()
         return True
 
-    def _take(self, then: Wish | None) -> None:
+    def _take(self, then: HeadWish | None) -> None:
         self._discard_writer()
         asked_at = self._env.clock.monotonic()
         found = self._env.manifests.read(self.key)
@@ -232,7 +235,7 @@ class Ownership(Standing):
             rules.check_incarnation(manifest, self.incarnation)
             rules.check_epoch(manifest, old.epoch)
             taken = rules.take(manifest, self._env.owner, segment, now)
-            return taken if then is None else then(taken)
+            return taken if then is None else then(taken, self._last_time(manifest, commits))
 
         held = self._env.manifests.update(self.key, wish, found)
         with self._state:
@@ -246,6 +249,18 @@ class Ownership(Standing):
         self._must_raise_epoch = self._tried = False
         if self._env.log is not None:
             self._env.log.shipped(self._ref, held.record.head_txid)
+
+    def _last_time(self, manifest: Manifest, commits: list[Commit]) -> UnixMs:
+        """When the last commit was made: of those that follow the manifest's head, or else the head."""
+        if commits:
+            return commits[-1].packed.header.timestamp_ms
+        shipped = self._shipped
+        if shipped is None or shipped.txid != manifest.head_txid:
+            try:
+                shipped = self._open_view(manifest, manifest.head_txid)
+            except (CorruptError, NotFoundError):
+                return UnixMs(0)  # A head that is damaged can be rewound past.
+        return shipped.time or UnixMs(0)
 
     def _noticed(self, manifest: Manifest) -> None:
         if self._owned and self._overtaken(manifest):

@@ -27,6 +27,7 @@ from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import check_position, stretch_at
 
 MAX_CHECKPOINTS = 1000
+_ANY_TIME = UnixMs(0)
 
 # Guards.
 
@@ -83,8 +84,12 @@ def fork(
     incarnation: str,
     now: UnixMs,
     ttl_at: UnixMs | None,
+    not_before: UnixMs = _ANY_TIME,
 ) -> Manifest:
-    """The manifest of a child that continues `parent` from `fork_txid`."""
+    """The manifest of a child that continues `parent` from `fork_txid`.
+
+    `not_before` is the time of the parent's last commit: along a branch times ascend, whatever clocks do.
+    """
     check_living(parent, now)
     check_position(parent, fork_txid)
     return Manifest(
@@ -92,7 +97,9 @@ def fork(
         incarnation=incarnation,
         parent=Parent(db_uuid, parent.branch_id, parent.incarnation, fork_txid),
         head_txid=fork_txid,
-        timeline=(Stretch(TXID(fork_txid + 1), "parent", fork_txid, now),),
+        timeline=(
+            Stretch(TXID(fork_txid + 1), "parent", fork_txid, max(now, not_before, parent.timeline[-1].at)),
+        ),
         ttl_at=ttl_at,
     )
 
@@ -272,24 +279,27 @@ def drop_checkpoint(manifest: Manifest, name: str, now: UnixMs) -> Manifest:
     return replace(manifest, checkpoints={k: v for k, v in manifest.checkpoints.items() if k != name})
 
 
-def rewind(manifest: Manifest, to_txid: TXID, now: UnixMs) -> Manifest:
-    """The next txid starts from the content at `to_txid` of the branch itself."""
+def rewind(manifest: Manifest, to_txid: TXID, now: UnixMs, not_before: UnixMs = _ANY_TIME) -> Manifest:
+    """The next txid starts from the content at `to_txid` of the branch itself.
+
+    `not_before` is the time of the branch's last commit: along a branch times ascend, whatever clocks do.
+    """
     check_living(manifest, now)
     check_position(manifest, to_txid)
-    return _begin_stretch(manifest, "self", to_txid, now)
+    return _begin_stretch(manifest, "self", to_txid, max(now, not_before))
 
 
-def reset(manifest: Manifest, parent_txid: TXID, now: UnixMs) -> Manifest:
-    """The next txid starts from the content at `parent_txid` of the parent."""
+def reset(manifest: Manifest, parent_txid: TXID, now: UnixMs, not_before: UnixMs = _ANY_TIME) -> Manifest:
+    """The next txid starts from the content at `parent_txid` of the parent. `not_before` is as for `rewind`."""
     check_living(manifest, now)
     if manifest.parent is None:
         raise ConflictError(f"branch {manifest.branch_id!r} has no parent to be reset to; rewind it instead")
-    return _begin_stretch(manifest, "parent", parent_txid, now)
+    return _begin_stretch(manifest, "parent", parent_txid, max(now, not_before))
 
 
-def _begin_stretch(manifest: Manifest, base: str, base_txid: TXID, now: UnixMs) -> Manifest:
+def _begin_stretch(manifest: Manifest, base: str, base_txid: TXID, at: UnixMs) -> Manifest:
     head = TXID(manifest.head_txid + 1)
-    began = max(now, manifest.timeline[-1].at)
+    began = max(at, manifest.timeline[-1].at)
     stretch = Stretch(head, "self" if base == "self" else "parent", base_txid, began)
     return replace(manifest, head_txid=head, timeline=(*manifest.timeline, stretch))
 

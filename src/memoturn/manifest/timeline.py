@@ -31,10 +31,16 @@ def stretch_at(manifest: Manifest, txid: TXID) -> Stretch:
     return Stretch(txid, "parent", txid, manifest.created_at)
 
 
-def check_position(manifest: Manifest, txid: TXID) -> None:
-    """Raise `TxidNotRetainedError` unless `txid` can be named: no later cut of the branch's history takes it away.
+def first_own(manifest: Manifest) -> TXID:
+    """The first position that is the branch's own; those below are inherited from its parent."""
+    return EMPTY if manifest.parent is None else manifest.timeline[0].from_txid
 
-    A position that the branch inherited, one below its first stretch, is the parent's to answer for as well.
+
+def check_position(manifest: Manifest, txid: TXID) -> None:
+    """Raise `TxidNotRetainedError` unless `txid` can be named, as far as this manifest tells.
+
+    A position that the branch inherited, one below its first stretch, is the parent's to answer for: `restorable.py`
+    asks both.
     """
     if txid > manifest.head_txid:
         raise TxidNotRetainedError(
@@ -42,6 +48,8 @@ def check_position(manifest: Manifest, txid: TXID) -> None:
             nearest=(manifest.head_txid,),
         )
     if txid >= manifest.exact_txid or txid in manifest.checkpoints.values():
+        return
+    if manifest.floor_txid <= txid < first_own(manifest):
         return
     points = restorable_below_exact(manifest)
     if txid in points:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,7 +14,6 @@ from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
     ConflictError,
-    TxidNotRetainedError,
 )
 from memoturn.base.names import Position, check_checkpoint_name, check_name
 from memoturn.base.results import (
@@ -22,19 +22,25 @@ from memoturn.base.results import (
     DeleteResult,
     HistoryEntry,
     PromoteResult,
+    RestorePoint,
     RestorePoints,
+    RestoreRange,
     RewindResult,
     time_or_none,
 )
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.database.branch import Branch
-from memoturn.database.positions import events
+from memoturn.database.events import events
+from memoturn.database.positions import Named
+from memoturn.database.times import time_of as position_time
 from memoturn.manifest import keys, rules
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.register import Held
+from memoturn.manifest.restorable import Run, restorable
+from memoturn.manifest.timeline import first_own
 from memoturn.node.engine import Engine
-from memoturn.operations import default
-from memoturn.operations.positions import txid_of
+from memoturn.operations import default, second_look
+from memoturn.operations.positions import find
 from memoturn.operations.undo import Undo
 
 _PATIENCE: Final = 10
@@ -49,33 +55,42 @@ def create(
     source: str | None = None,
     position: Position | None = None,
     ttl: float | None = None,
+    exact: bool = False,
 ) -> BranchInfo:
     """Fork a branch: `source` (the default branch if None), at its head or at a position in its past.
 
+    A position that has gone out of retention means the nearest before it that can be restored, unless `exact` is set.
     `ttl`, in seconds, makes it a burner branch. Raises `AlreadyExistsError`, `TxidNotRetainedError`,
     `CheckpointNotFoundError` and what finding the source raises.
     """
     check_name("branch", name)
     parent = engine.branch(database, source)
-    now = engine.clock.now_ms()
+    now, began = engine.clock.now_ms(), engine.clock.monotonic()
     ttl_at = rules.ttl_at(ttl, now)
     if position is None:
-        fork_txid = parent.settle_head()
+        named = Named(parent.settle_head(), True)
     else:
-        fork_txid = txid_of(engine, parent, position)
-        if fork_txid > parent.manifest().head_txid:
+        named = find(engine, parent, position, exact)
+        if named.txid > parent.manifest().head_txid:
             parent.settle_head()
     child = rules.fork(
-        parent.manifest(), parent.db_uuid, fork_txid, name, f"b_{engine.ids.ulid(now)}", now, ttl_at
+        parent.manifest(),
+        parent.db_uuid,
+        named.txid,
+        name,
+        f"b_{engine.ids.ulid(now)}",
+        now,
+        ttl_at,
+        not_before=parent.head().time or UnixMs(0),
     )
     key = keys.manifest_key(parent.db_uuid, name)
     try:
         held = engine.manifests.create(key, child)
     except AlreadyExistsError:
         held = _create_over(engine, parent.db_uuid, key, child, now)
-    if position is not None:
-        _check_still_retained(engine, parent, key, child, fork_txid)
-    return _info(held.record, is_default=False)
+    if position is not None or second_look.is_late(engine, began):
+        second_look.after_fork(engine, key, child, began)
+    return replace(_info(held.record, is_default=False), exact=named.exact)
 
 
 def _create_over(engine: Engine, db_uuid: str, key: str, child: Manifest, now: UnixMs) -> Held[Manifest]:
@@ -110,21 +125,6 @@ def _keep_former(engine: Engine, db_uuid: str, tombstone: Manifest) -> None:
 
     key = keys.former_manifest_key(db_uuid, tombstone.branch_id, tombstone.incarnation)
     engine.manifests.create_or(key, tombstone, newer)
-
-
-def _check_still_retained(engine: Engine, parent: Branch, key: str, child: Manifest, fork_txid: TXID) -> None:
-    """Between reading the parent and writing the child its history may have been cut: then the child must go."""
-    floor = engine.manifests.read(parent.key).record.floor_txid
-    if fork_txid < floor:
-        now = engine.clock.now_ms()
-        engine.manifests.update(
-            key, lambda m: rules.tombstone(m, now) if m.incarnation == child.incarnation else m
-        )
-        raise TxidNotRetainedError(
-            f"txid {fork_txid} of branch {parent.branch_id!r} went out of retention just now; "
-            f"the oldest that is left: {floor}",
-            nearest=(floor,),
-        )
 
 
 # Looking.
@@ -170,11 +170,34 @@ def history(engine: Engine, database: str, name: str | None = None) -> Iterator[
 
 
 def restore_points(engine: Engine, database: str, name: str | None = None) -> RestorePoints:
-    """Which positions can be restored."""
+    """Which positions can be restored: what is not among them goes to the nearest below, or is refused."""
     branch = engine.branch(database, name)
-    head = branch.head().txid
+    tail = branch.unshipped()
     manifest = branch.manifest()
-    return RestorePoints(manifest.floor_txid, head, time_of(manifest.created_at))
+    found = RestorePoints([], [])
+
+    def time(run: Run, txid: TXID) -> datetime:
+        return time_of(position_time(engine.env, branch.db_uuid, run.holder, txid))
+
+    for run in restorable(manifest, engine.env.manifest_of).runs:
+        holder = run.holder
+        if run.kind == "exact":
+            times = time(run, run.first), time(run, run.last)
+            found.ranges.append(RestoreRange(holder.branch_id, run.first, run.last, *times))
+        else:
+            marks = tuple(sorted(mark for mark, txid in holder.checkpoints.items() if txid == run.first))
+            when = time(run, run.first)
+            found.points.append(RestorePoint(holder.branch_id, run.first, when, run.kind, marks))
+    above = [commit.packed.header for commit in tail if commit.txid > manifest.head_txid]
+    if above:
+        first, since = int(above[0].max_txid), time_of(above[0].timestamp_ms)
+        shipped = found.ranges[-1] if found.ranges else None
+        if shipped is not None and (shipped.branch, shipped.to_txid) == (branch.branch_id, first - 1):
+            first, since = shipped.from_txid, shipped.from_time
+            found.ranges.pop()
+        until = time_of(above[-1].timestamp_ms)
+        found.ranges.append(RestoreRange(branch.branch_id, first, above[-1].max_txid, since, until))
+    return found
 
 
 # Checkpoints.
@@ -211,20 +234,28 @@ def delete_checkpoint(engine: Engine, database: str, branch_id: str | None, name
 # Moving the head.
 
 
-def rewind(engine: Engine, database: str, branch_id: str | None, to: Position) -> RewindResult:
+def rewind(
+    engine: Engine, database: str, branch_id: str | None, to: Position, exact: bool = False
+) -> RewindResult:
     """Give the branch the content that it had at a position; nothing is lost, and it can be undone.
 
+    A position that has gone out of retention means the nearest before it that can be restored, unless `exact` is set.
     Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
     """
     branch = engine.branch(database, branch_id)
-    return rewind_to(engine, database, branch, txid_of(engine, branch, to))
-
-
-def rewind_to(engine: Engine, database: str, branch: Branch, to_txid: TXID) -> RewindResult:
-    """`rewind` to a txid that is known."""
+    named = find(engine, branch, to, exact)
     now = engine.clock.now_ms()
-    manifest = branch.move_head(lambda m: rules.rewind(m, to_txid, now))
-    return _rewound(database, branch, manifest)
+    before = branch.manifest()
+
+    def wish(manifest: Manifest, last: UnixMs) -> Manifest:
+        nonlocal before
+        before = manifest
+        return rules.rewind(manifest, named.txid, now, not_before=last)
+
+    manifest = branch.move_head(wish)
+    if named.txid < first_own(before):
+        second_look.after_rewind(engine, branch, before, named.txid)
+    return _rewound(database, branch, manifest, named.exact)
 
 
 def reset(engine: Engine, database: str, branch_id: str | None) -> RewindResult:
@@ -238,17 +269,19 @@ def reset(engine: Engine, database: str, branch_id: str | None) -> RewindResult:
         raise ConflictError(
             f"branch {parent.branch_id!r}, the parent, was deleted; rewind the branch instead"
         )
+    began = engine.clock.monotonic()
     parent_txid = living.settle_head()
     now = engine.clock.now_ms()
-    manifest = branch.move_head(lambda m: rules.reset(m, parent_txid, now))
-    return _rewound(database, branch, manifest)
+    manifest = branch.move_head(lambda m, last: rules.reset(m, parent_txid, now, not_before=last))
+    second_look.after_reset(engine, branch, manifest, began)
+    return _rewound(database, branch, manifest, True)
 
 
-def _rewound(database: str, branch: Branch, manifest: Manifest) -> RewindResult:
+def _rewound(database: str, branch: Branch, manifest: Manifest, exact: bool) -> RewindResult:
     began = manifest.timeline[-1]
     before = TXID(began.from_txid - 1)
     undo = Undo("rewind", database, branch.db_uuid, branch.branch_id, branch.incarnation, before)
-    return RewindResult(began.from_txid, began.base_txid, undo.token())
+    return RewindResult(began.from_txid, began.base_txid, undo.token(), exact)
 
 
 # The rest of a life.
@@ -293,7 +326,7 @@ def delete(engine: Engine, database: str, branch_id: str) -> DeleteResult:
     default.check_another(engine, database, branch_id, "cannot be deleted")
     branch = engine.branch(database, branch_id)
     now = engine.clock.now_ms()
-    manifest = branch.move_head(lambda m: rules.delete(m, now))
+    manifest = branch.move_head(lambda m, _: rules.delete(m, now))
     engine.forget(entry.db_uuid, branch_id)
     try:
         default.check_another(engine, database, branch_id, "cannot be deleted")

@@ -1,41 +1,60 @@
-"""What an address means now: which branch, and which view of it."""
+"""What an address means now: which branch, and which view of it; and a second look after a position was named."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from memoturn.base.errors import CheckpointNotFoundError, InvalidRequestError
-from memoturn.base.names import Address, AtCheckpoint, AtTime, AtTxid, Position
-from memoturn.base.txids import TXID
+from memoturn.base.names import Address, AtTime, AtTxid, Position
+from memoturn.base.results import Place
 from memoturn.database.branch import Branch
-from memoturn.database.positions import resolve
+from memoturn.database.positions import Named, resolve
 from memoturn.node.engine import Engine
 from memoturn.pages.view import Source
 
 
-def txid_of(engine: Engine, branch: Branch, position: Position) -> TXID:
-    """The txid that a position of the branch stands for.
+class Seen(NamedTuple):
+    """A branch, and one of its views; `exact` is whether it is the very one that was asked for."""
 
-    Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
+    branch: Branch
+    view: Source
+    exact: bool
+
+
+def find(engine: Engine, branch: Branch, position: Position, exact: bool = False) -> Named:
+    """What a position of the branch stands for: itself, or the nearest before it that can be restored.
+
+    Raises `CheckpointNotFoundError`, and `TxidNotRetainedError` if there is none, or if it has to be `exact`.
     """
-    if isinstance(position, AtTxid):
-        return position.txid
-    tail = branch.unshipped() if isinstance(position, AtTime) else []
+    # A head that is damaged is not looked at, so that it can be rewound past.
+    ahead = isinstance(position, AtTxid) and position.txid > branch.manifest().head_txid
+    tail = branch.unshipped() if ahead or isinstance(position, AtTime) else []
     try:
-        return resolve(engine.env, branch.db_uuid, branch.manifest(), tail, position)
+        return resolve(engine.env, branch.db_uuid, branch.manifest(), tail, position, exact)
     except CheckpointNotFoundError:
-        if not isinstance(position, AtCheckpoint):
-            raise
         # Another process may just have set it, perhaps one that has taken the branch over: what is unshipped here
         # must not be shown in place of what the checkpoint names.
-        manifest = branch.look_again()
-        return resolve(engine.env, branch.db_uuid, manifest, tail, position)
+        return resolve(engine.env, branch.db_uuid, branch.look_again(), tail, position, exact)
+
+
+def see(engine: Engine, address: Address) -> Seen:
+    """The branch and the view that an address stands for, and whether it is what was asked for."""
+    branch = engine.branch(address.database, address.branch)
+    if address.position is None:
+        return Seen(branch, branch.head(), True)
+    named = find(engine, branch, address.position, address.exact)
+    return Seen(branch, branch.view_at(named.txid), named.exact)
 
 
 def view_of(engine: Engine, address: Address) -> tuple[Branch, Source]:
     """The branch and the view that an address stands for."""
-    branch = engine.branch(address.database, address.branch)
-    if address.position is None:
-        return branch, branch.head()
-    return branch, branch.view_at(txid_of(engine, branch, address.position))
+    return see(engine, address)[:2]
+
+
+def where(engine: Engine, address: Address) -> Place:
+    """What the address reads now."""
+    seen = see(engine, address)
+    return Place(seen.view.txid, seen.exact)
 
 
 def writable(engine: Engine, address: Address) -> Branch:

@@ -13,7 +13,7 @@ from memoturn.database.branch import Branch
 from memoturn.models import sql as model
 from memoturn.models.sql import Params, Statement
 from memoturn.node.engine import Engine
-from memoturn.operations.positions import view_of
+from memoturn.operations.positions import see
 
 
 def sql(engine: Engine, address: Address, text: str, params: Params | None = None) -> Rows:
@@ -26,9 +26,9 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
         branch = engine.branch(address.database, address.branch)
         if statement is not None and not statement.readonly:
             return _write(branch, text, params, statement)
-        view = branch.head()
+        view, exact = branch.head(), True
     else:
-        branch, view = view_of(engine, address)
+        branch, view, exact = see(engine, address)
     readers = branch.readers
     reader = readers.take(view)
     try:
@@ -36,6 +36,7 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
             statement = model.learn(reader.connection, text)
         if statement.readonly or address.position is not None:
             rows = model.run(reader.connection, text, params, statement, view.txid)
+            rows.exact = exact
             readers.give_back(reader)
             return rows
     except InvalidRequestError:
@@ -61,12 +62,15 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
     """
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
-        view = branch.head()
+        view, exact = branch.head(), True
     else:
-        branch, view = view_of(engine, address)
+        branch, view, exact = see(engine, address)
     with branch.readers.on(view) as connection:
         if address.position is not None or all(_reads_only(connection, text) for text, _ in statements):
-            return BatchResult(_run_all(connection, statements, view.txid), view.txid)
+            results = _run_all(connection, statements, view.txid)
+            for rows in results:
+                rows.exact = exact
+            return BatchResult(results, view.txid, exact)
 
     def work(connection: apsw.Connection) -> list[Rows]:
         connection.execute("BEGIN IMMEDIATE")

@@ -22,7 +22,7 @@ from memoturn.manifest import keys, rules
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.node.engine import Engine
 from memoturn.operations import databases
-from memoturn.operations.positions import view_of
+from memoturn.operations.positions import see, view_of
 from memoturn.segments.base_write import BaseWriter
 
 Progress = Callable[[int, int], None]
@@ -81,7 +81,7 @@ def export(engine: Engine, address: Address, path: str, progress: Progress | Non
     The file appears whole or not at all. Raises `AlreadyExistsError` if there is one, and `UnavailableError`
     if it cannot be written.
     """
-    _, view = view_of(engine, address)
+    _, view, exact = see(engine, address)
     target = Path(path)
     if target.exists():
         raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first")
@@ -110,4 +110,4 @@ def export(engine: Engine, address: Address, path: str, progress: Progress | Non
         raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first") from None
     except OSError as error:
         raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
-    return ExportResult(path, view.txid, view.page_count, total)
+    return ExportResult(path, view.txid, view.page_count, total, exact)

@@ -16,7 +16,7 @@ from memoturn.base.errors import (
     DatabaseNotFoundError,
     InvalidRequestError,
 )
-from memoturn.base.names import check_name
+from memoturn.base.names import AtTxid, check_name
 from memoturn.base.results import UndoResult
 from memoturn.base.txids import TXID
 from memoturn.bucket import ObjectNotFound
@@ -93,5 +93,5 @@ def undo(engine: Engine, database: str, token: str) -> UndoResult:
     branch = engine.branch(database, done.branch_id)
     if branch.incarnation != done.incarnation or done.txid is None:
         raise ConflictError(f"branch {done.branch_id!r} was created again since the token was given")
-    rewound = branches.rewind_to(engine, database, branch, done.txid)
+    rewound = branches.rewind(engine, database, done.branch_id, AtTxid(done.txid), exact=True)
     return UndoResult(done.what, done.branch_id, rewound.txid, rewound.undo)

@@ -13,7 +13,7 @@ from memoturn.faces.cli.command import Group, command
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.output import cell
 from memoturn.faces.cli.session import Session
-from memoturn.faces.cli.values import branch_address, parse_count, parse_ttl
+from memoturn.faces.cli.values import Exact, branch_address, nearest, parse_count, parse_ttl
 from memoturn.faces.wire import BranchInfo, RewindResult
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Fork, checkpoint, rewind and promote branches.")
@@ -46,6 +46,7 @@ def create(
         typer.Option("--at", metavar="TIME", help="Fork it at a time, such as 2026-11-22T10:00:00Z."),
     ] = None,
     ttl: Ttl = None,
+    exact: Exact = False,
 ) -> None:
     """Fork a branch. With --ttl it is a burner, which expires by itself."""
     address = parse_address(db)
@@ -60,12 +61,14 @@ def create(
         txid=None if txid is None else parse_count("--txid", txid),
         at=at,
         ttl=None if ttl is None else parse_ttl(ttl),
+        exact=exact,
     )
-    info = fork.branch.get()
+    info = fork.forked or fork.branch.get()
     expires = f", expires at {cell(info.ttl_at)}" if info.ttl_at else ""
     session.say(
         info,
         f"created branch {address.database}@{info.name} from {info.parent} at txid {info.fork_txid}{expires}",
+        *nearest(info.exact, info.fork_txid),
         txid=info.head_txid,
     )
 
@@ -166,16 +169,23 @@ def history(
 
 @command(app, "restore-points")
 def restore_points(session: Session, db: Address, branch: Branch = None) -> None:
-    """Show which positions of a branch can be reached."""
+    """Show which positions of a branch can be restored: every txid of a range, and single ones below."""
     points = session.db(branch_address(db, branch)).branch.restore_points()
-    session.details(
+    rows: list[tuple[int, tuple[object, ...]]] = [
+        (r.from_txid, ("every txid", r.branch, r.from_txid, r.to_txid, r.from_time, r.to_time, None))
+        for r in points.ranges
+    ]
+    rows += [
+        (p.txid, (p.why, p.branch, p.txid, p.txid, p.time, p.time, ", ".join(p.checkpoints) or None))
+        for p in points.points
+    ]
+    session.table(
         points,
+        ("what", "branch", "from", "to", "from time", "to time", "checkpoints"),
         [
-            ("oldest txid", points.oldest_txid),
-            ("newest txid", points.newest_txid),
-            ("oldest time", points.oldest_time),
+            (*row[:4], *(format_time(ms_of(moment)) for moment in row[4:6]), row[6])  # type: ignore[arg-type]
+            for _, row in sorted(rows, key=lambda pair: pair[0])
         ],
-        txid=points.newest_txid,
     )
 
 

@@ -8,7 +8,7 @@ import typer
 
 from memoturn.faces.cli.command import Group, command
 from memoturn.faces.cli.session import Session
-from memoturn.faces.cli.values import branch_address, branch_and_word
+from memoturn.faces.cli.values import Exact, branch_address, branch_and_word, nearest
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="List and delete the checkpoints of a branch.")
 
@@ -43,13 +43,15 @@ def rewind(
             help="The branch, if not the default one, and where to: a checkpoint, a txid or a time.",
         ),
     ],
+    exact: Exact = False,
 ) -> None:
     """Give a branch the content that it had; prints the token that undoes it."""
     address, to = branch_and_word(db, words, "where to: a checkpoint, a txid or a time")
-    done = session.db(address).branch.rewind(to)
+    done = session.db(address).branch.rewind(to, exact=exact)
     session.say(
         done,
         f"rewound {address} to {to}: txid {done.txid} has the content of txid {done.restored_txid}",
+        *nearest(done.exact, done.restored_txid),
         f"to undo: memoturn undo {address.database} {done.undo}",
         txid=done.txid,
     )

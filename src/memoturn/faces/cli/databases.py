@@ -9,7 +9,7 @@ import typer
 from memoturn.faces.cli.command import Group, command
 from memoturn.faces.cli.output import cell, progress, size
 from memoturn.faces.cli.session import Session
-from memoturn.faces.cli.values import parse_ttl
+from memoturn.faces.cli.values import Exact, nearest, parse_ttl
 from memoturn.faces.wire import DatabaseInfo
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Create, import, export and delete databases.")
@@ -84,11 +84,15 @@ def export(
         str, typer.Argument(metavar="DB[@BRANCH[:POSITION]]", help="What to export, now or in its past.")
     ],
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write; it must not exist yet.")],
+    exact: Exact = False,
 ) -> None:
     """Write a database, as it is or as it was, as a plain SQLite file."""
-    handle = session.db(db)
+    handle = session.db(db, exact)
     with progress(f"exporting {db}", shown=not session.as_json) as advance:
         done = handle.export(file, advance)
     session.say(
-        done, f"exported {db} to {done.path}: {done.pages:,} pages, {size(done.bytes)}", txid=done.txid
+        done,
+        f"exported {db} to {done.path}: {done.pages:,} pages, {size(done.bytes)}",
+        *nearest(done.exact, done.txid),
+        txid=done.txid,
     )

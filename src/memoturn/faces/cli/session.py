@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memoturn.base.errors import NotFoundError
-from memoturn.base.names import Address
+from memoturn.base.names import Address, parse_address
 from memoturn.faces.cli import output
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.settings import Configuration
@@ -30,9 +30,11 @@ class Session:
             self._memory = self._open(create)
         return self._memory
 
-    def db(self, address: str | Address) -> Database:
-        """A handle to `db`, `db@branch` or `db@branch:position`."""
-        return self.memory().db(str(address))
+    def db(self, address: str | Address, exact: bool = False) -> Database:
+        """A handle to `db`, `db@branch` or `db@branch:position`, which has to be retained if it is to be `exact`."""
+        handle = self.memory().db(str(address))
+        position = parse_address(str(address)).position if exact else None
+        return handle if position is None else handle.at(str(position), exact=True)
 
     def _open(self, create: bool) -> Memoturn:
         url, home, settings, _ = self.configuration
@@ -81,8 +83,9 @@ class Session:
             output.write_details(pairs)
         self.txid(txid)
 
-    def txid(self, txid: int | None) -> None:
-        """Tell the txid that was reached or read, where it is in nobody's way."""
+    def txid(self, txid: int | None, *notes: str) -> None:
+        """Tell the txid that was reached or read, and what there is to note about it, where it is in nobody's way."""
         if txid is not None:
             sys.stdout.flush()
-            print(f"txid: {txid}", file=sys.stderr)
+            for line in (f"txid: {txid}", *(f"note: {note}" for note in notes)):
+                print(line, file=sys.stderr)

@@ -11,7 +11,7 @@ from memoturn.faces.cli import output
 from memoturn.faces.cli.command import Command
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.session import Session
-from memoturn.faces.cli.values import parse_parameter
+from memoturn.faces.cli.values import Exact, nearest, parse_parameter
 from memoturn.faces.wire import Rows
 
 _SHIELD: Final = "\0"
@@ -48,28 +48,31 @@ def sql(
             help="Values for the statement's ?s. Numbers, null and quoted texts as in JSON; else text.",
         ),
     ] = None,
+    exact: Exact = False,
 ) -> None:
     """Run SQL. What one call writes is one transaction."""
     values = [parse_parameter(word.removeprefix(_SHIELD)) for word in params or ()]
     statements = _split(_read(statement))
-    handle = session.db(db)
+    handle = session.db(db, exact)
     if len(statements) <= 1:
         rows = handle.sql(statements[0] if statements else "", values or None)
         if session.as_json:
-            output.write_json({**_shape(rows), "txid": rows.txid})
+            output.write_json({**_shape(rows), "txid": rows.txid, "exact": rows.exact})
         else:
             _write(rows)
-        session.txid(rows.txid)
+        session.txid(rows.txid, *nearest(rows.exact, rows.txid))
         return
     if values:
         raise UsageError(f"parameters go with one statement, and these are {len(statements)}")
     done = handle.batch(statements)
     if session.as_json:
-        output.write_json({"results": [_shape(rows) for rows in done.results], "txid": done.txid})
+        output.write_json(
+            {"results": [_shape(rows) for rows in done.results], "txid": done.txid, "exact": done.exact}
+        )
     else:
         for rows in done.results:
             _write(rows)
-    session.txid(done.txid)
+    session.txid(done.txid, *nearest(done.exact, done.txid))
 
 
 def _read(statement: str | None) -> str:

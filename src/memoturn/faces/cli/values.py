@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+import typer
 
 from memoturn.base.names import Address, parse_address
 from memoturn.base.results import Value
@@ -13,6 +14,22 @@ from memoturn.faces.cli.errors import UsageError
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)").fullmatch
+
+
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Fail if the very position is no longer retained; else the nearest before it is taken.",
+    ),
+]
+
+
+def nearest(exact: bool | None, txid: int | None) -> list[str]:
+    """What to say if a position is not the one that was asked for, but the nearest before it."""
+    return (
+        [f"txid {txid} is the nearest that is retained; what was asked for is not"] if exact is False else []
+    )
 
 
 def parse_ttl(text: str) -> float:

@@ -32,6 +32,7 @@ from memoturn.faces.wire import (
     ExportResult,
     HistoryEntry,
     ImportResult,
+    Place,
     PromoteResult,
     RestorePoints,
     RewindResult,
@@ -41,7 +42,7 @@ from memoturn.faces.wire import (
 from memoturn.models.guard import protect
 from memoturn.models.sql import Params
 from memoturn.node.engine import Engine
-from memoturn.operations import branches, databases, transfer, undo
+from memoturn.operations import branches, databases, positions, transfer, undo
 from memoturn.operations import sql as statements
 
 At = str | int | datetime
@@ -158,10 +159,12 @@ class Databases:
 class Database:
     """A handle to a branch of a database, or to a position in its past."""
 
-    def __init__(self, engine: Engine, address: Address) -> None:
+    def __init__(self, engine: Engine, address: Address, forked: BranchInfo | None = None) -> None:
         self._engine = engine
         self._address = address
         self.branch = Branches(engine, address)
+        self.forked = forked
+        """What creating the branch has told, `exact` included, if this handle comes from there."""
 
     def sql(self, sql: str, params: Params | None = None) -> Rows:
         """Run one statement; one that writes is a transaction by itself.
@@ -186,9 +189,17 @@ class Database:
         """JSON documents in collections."""
         return Docs(self._engine, self._address)
 
-    def at(self, position: At) -> Database:
-        """A read-only handle to a checkpoint, a txid or a time of this branch."""
-        return Database(self._engine, self._address._replace(position=parse_position(position)))
+    def at(self, position: At, *, exact: bool = False) -> Database:
+        """A read-only handle to a checkpoint, a txid or a time of this branch.
+
+        A position of which only older snapshots are left reads the nearest of them, and answers say so: `.txid` and
+        `.exact`. With `exact` it raises `TxidNotRetainedError`.
+        """
+        return Database(self._engine, self._address._replace(position=parse_position(position), exact=exact))
+
+    def where(self) -> Place:
+        """Which position this handle reads now: `.txid`, and whether it is the very one asked for, `.exact`."""
+        return positions.where(self._engine, self._address)
 
     @property
     def txid(self) -> int:
@@ -224,18 +235,21 @@ class Branches:
         txid: int | None = None,
         at: datetime | str | None = None,
         ttl: float | None = None,
+        exact: bool = False,
     ) -> Database:
         """Fork this handle's branch, or `from_`, at its head or at one position; returns a handle to the fork.
 
-        With `ttl`, in seconds, it is a burner branch. Raises `AlreadyExistsError`, `TxidNotRetainedError` or
-        `CheckpointNotFoundError`.
+        A position of which only older snapshots are left means the nearest of them, as `.forked` of the handle tells;
+        with `exact` it raises `TxidNotRetainedError`. With `ttl`, in seconds, it is a burner branch. Raises
+        `AlreadyExistsError`, `TxidNotRetainedError` or `CheckpointNotFoundError`.
         """
         # The position of this handle is one of its own branch.
         here = self._address.position if from_ is None else None
         position = position_of_one_kind(checkpoint, txid, at) or here
         source = self._address.branch if from_ is None else check_name("branch", from_)
-        branches.create(self._engine, self._database, name, source, position, ttl)
-        return Database(self._engine, Address(self._database, name, None))
+        exact = exact or self._address.exact
+        info = branches.create(self._engine, self._database, name, source, position, ttl, exact)
+        return Database(self._engine, Address(self._database, name, None), info)
 
     def get(self, name: str | None = None) -> BranchInfo:
         """This handle's branch, or the one named."""
@@ -257,9 +271,13 @@ class Branches:
         """Forget a checkpoint's name. Raises `CheckpointNotFoundError`."""
         branches.delete_checkpoint(self._engine, self._database, self._writable(), name)
 
-    def rewind(self, to: At) -> RewindResult:
-        """Give the branch the content that it had at a checkpoint, a txid or a time."""
-        return branches.rewind(self._engine, self._database, self._writable(), parse_position(to))
+    def rewind(self, to: At, *, exact: bool = False) -> RewindResult:
+        """Give the branch the content that it had at a checkpoint, a txid or a time.
+
+        A position of which only older snapshots are left means the nearest of them, as `.restored_txid` and `.exact`
+        tell; with `exact` it raises `TxidNotRetainedError`.
+        """
+        return branches.rewind(self._engine, self._database, self._writable(), parse_position(to), exact)
 
     def reset(self) -> RewindResult:
         """Give the branch the content of its parent's head."""
@@ -286,7 +304,7 @@ class Branches:
         return branches.history(self._engine, self._database, self._address.branch)
 
     def restore_points(self) -> RestorePoints:
-        """Which positions of the branch can be restored."""
+        """All positions of the branch that can be restored: ranges of txids, and single points below them."""
         return branches.restore_points(self._engine, self._database, self._address.branch)
 
     def _writable(self) -> str | None:
