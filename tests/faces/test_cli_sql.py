@@ -61,9 +61,9 @@ def test_answers_have_one_shape(agent: Cli) -> None:
     }
     assert asked.err == "txid: 2\n"
     none = agent("sql", "agent-42", "SELECT id FROM fact WHERE id < 0", "--json")
-    assert none.json == {"columns": ["id"], "rows": [], "txid": 2}
+    assert none.json == {"columns": ["id"], "rows": [], "txid": 2, "exact": True}
     written = agent("sql", "agent-42", "DELETE FROM fact", "--json")
-    assert written.json == {"columns": [], "rows": [], "txid": 3}
+    assert written.json == {"columns": [], "rows": [], "txid": 3, "exact": True}
 
 
 def test_tables_are_aligned_and_hold_no_control_characters(agent: Cli) -> None:

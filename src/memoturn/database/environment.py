@@ -89,9 +89,7 @@ class Environment:
         return manifest_of(self.manifests, parent, at, afresh=True)
 
 
-def manifest_of(
-    manifests: Register[Manifest], parent: Parent, at: TXID, afresh: bool = False
-) -> Manifest:
+def manifest_of(manifests: Register[Manifest], parent: Parent, at: TXID, afresh: bool = False) -> Manifest:
     """The manifest of a parent that reaches to `at`; it may be a tombstone whose name was taken again.
 
     What is remembered may be older than the child: then it is read again, never taken for all there is.

@@ -41,6 +41,8 @@ def events(env: Environment, db_uuid: str, manifest: Manifest, tail: list[Commit
     points = set(restorable_below_exact(manifest))
 
     for unshipped in reversed(tail):
+        if unshipped.txid <= manifest.head_txid:
+            break  # It has shipped meanwhile.
         header, data, frames, _ = unshipped.packed
         txid = header.max_txid
         yield Event(txid, "commit", header.timestamp_ms, len(frames), len(data), None, names.get(txid, ()))

@@ -69,6 +69,12 @@ class Standing:
             self._refresh()
         return self._held.record
 
+    def newest(self) -> Manifest:
+        """`manifest()`, or what this process has read or written since by other ways, as maintenance does."""
+        mine = self.manifest()
+        there = self._env.manifests.current(self.key).record
+        return there if there.incarnation == self.incarnation and there.seq > mine.seq else mine
+
     def look_again(self) -> Manifest:
         """The manifest as the bucket has it now. A writer that was overtaken without knowing is fenced by this."""
         with self._shipping:

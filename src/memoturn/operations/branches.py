@@ -157,7 +157,7 @@ def history(engine: Engine, database: str, name: str | None = None) -> Iterator[
     """The branch's own txids, newest first."""
     branch = engine.branch(database, name)
     tail = branch.unshipped()
-    for event in events(engine.env, branch.db_uuid, branch.manifest(), tail):
+    for event in events(engine.env, branch.db_uuid, branch.newest(), tail):
         yield HistoryEntry(
             event.txid,
             event.kind,
@@ -173,7 +173,7 @@ def restore_points(engine: Engine, database: str, name: str | None = None) -> Re
     """Which positions can be restored: what is not among them goes to the nearest below, or is refused."""
     branch = engine.branch(database, name)
     tail = branch.unshipped()
-    manifest = branch.manifest()
+    manifest = branch.newest()
     found = RestorePoints([], [])
 
     def time(run: Run, txid: TXID) -> datetime:

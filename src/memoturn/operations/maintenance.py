@@ -10,11 +10,10 @@ from memoturn.base.errors import (
     CorruptError,
     InvalidRequestError,
 )
-from memoturn.base.names import Address, AtTxid, Position
+from memoturn.base.names import Address, Position
 from memoturn.base.results import Verified
 from memoturn.base.txids import PAGE_SIZE, TXID
 from memoturn.database.positions import resolve
-from memoturn.database.tail import Commit
 from memoturn.history.budget import Budget
 from memoturn.history.verification import Moved, Restoring, points
 from memoturn.manifest import keys
@@ -117,11 +116,6 @@ def _branches_of(engine: Engine, database: str, db_uuid: str) -> Iterator[tuple[
 
 
 def _named(engine: Engine, db_uuid: str, manifest: Manifest, position: Position) -> TXID:
-    tail: list[Commit] = []
-    txid = (
-        position.txid
-        if isinstance(position, AtTxid)
-        else resolve(engine.env, db_uuid, manifest, tail, position)
-    )
+    txid = resolve(engine.env, db_uuid, manifest, (), position, exact=True).txid
     check_position(manifest, txid)
     return txid

@@ -30,7 +30,7 @@ def find(engine: Engine, branch: Branch, position: Position, exact: bool = False
     ahead = isinstance(position, AtTxid) and position.txid > branch.manifest().head_txid
     tail = branch.unshipped() if ahead or isinstance(position, AtTime) else []
     try:
-        return resolve(engine.env, branch.db_uuid, branch.manifest(), tail, position, exact)
+        return resolve(engine.env, branch.db_uuid, branch.newest(), tail, position, exact)
     except CheckpointNotFoundError:
         # Another process may just have set it, perhaps one that has taken the branch over: what is unshipped here
         # must not be shown in place of what the checkpoint names.
