@@ -6,7 +6,9 @@ the tail, in the log of this process or of a neighbour. Reads take no lock: they
 
 from __future__ import annotations
 
+import math
 import threading
+from typing import Final
 
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.errors import BranchNotFoundError
@@ -21,6 +23,8 @@ from memoturn.manifest.model import Manifest
 from memoturn.manifest.register import Held
 from memoturn.manifest.timeline import check_position
 from memoturn.pages.view import Source, View, open_view
+
+_LOOKS_PER_GRACE: Final = 4
 
 
 class Standing:
@@ -49,6 +53,9 @@ class Standing:
         self._ttl_at = held.record.ttl_at
         self._past: GenerationalCache[TXID, View] = GenerationalCache(32)
         self._losses = 0
+        # Segments that a view reads, its ancestors' too, may be replaced by others, and some time later be deleted.
+        # Not every watch tells of that, and none tells of an ancestor's.
+        self._look_by = math.inf
         self._heard_at = env.clock.monotonic()
 
     def head(self) -> Source:
@@ -110,6 +117,8 @@ class Standing:
         return self._is_current()
 
     def _is_current(self) -> bool:
+        if self._look_by <= self._env.clock.monotonic():
+            return False
         if self._owned and not self._watch.tells_owner:
             return not self._watch.is_overdue(self._heard_at)
         return self._seen == self._watch.token(self.key)
@@ -158,12 +167,21 @@ class Standing:
         if foreign is not None and manifest.epoch != self._held.record.epoch:
             self._lose_tail()
         shipped = self._shipped
+        old_segments = self._held.record.segments
+        overdue = self._look_by <= self._env.clock.monotonic()
+        if overdue or manifest.segments[: len(old_segments)] != old_segments:
+            self._past.clear()
         if (
             shipped is None
             or shipped.txid != manifest.head_txid
-            or self._held.record.segments != manifest.segments
+            or old_segments != manifest.segments
+            or overdue
         ):
-            shipped = self._open_view(manifest, manifest.head_txid)
+            reopened = self._open_view(manifest, manifest.head_txid)
+            if shipped is not None:
+                reopened.remember(shipped)
+            shipped = reopened
+            self._look_by = self._env.clock.monotonic() + self._env.grace / _LOOKS_PER_GRACE
         with self._state:
             if foreign is None:
                 tail = self._tail if not self._tail.commits else self._tail.after(manifest.head_txid)

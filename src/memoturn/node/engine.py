@@ -167,6 +167,10 @@ class Engine:
         if self._closed is not None:
             raise ClosedError(self._closed)
 
+    def is_closed(self) -> bool:
+        """Whether whatever still runs in the background has to stop."""
+        return self._closed is not None
+
     # Finding things.
 
     def entry(self, name: str) -> CatalogEntry:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
-from memoturn.base.clock import time_of
 from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
     CorruptError,
-    DatabaseNotFoundError,
     InvalidRequestError,
 )
-from memoturn.base.names import Address, Position, check_name
-from memoturn.base.results import GcGroup, GcObject, GcResult, Holder, Retained, Verified, time_or_none
+from memoturn.base.names import Address, Position
+from memoturn.base.results import CompactedBranch, CompactResult, Verified
 from memoturn.base.txids import PAGE_SIZE, TXID
-from memoturn.bucket import ObjectNotFound
 from memoturn.database.positions import resolve
 from memoturn.history.budget import Budget
-from memoturn.history.collection import Collector
-from memoturn.history.holders import holders_of
+from memoturn.history.compaction import StoredFacts, compact_branch
+from memoturn.history.planning import Aims, Merge, Thin, WriteBase, packs_of
 from memoturn.history.verification import Moved, Restoring, points
-from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.rules import check_living
@@ -31,6 +28,53 @@ from memoturn.operations import databases
 
 Progress = Callable[[int, int], None]
 _ATTEMPTS = 5
+
+
+def compact(
+    engine: Engine, database: str, branch_id: str | None = None, progress: Progress | None = None
+) -> CompactResult:
+    """Merge packs, write bases and shorten deep chains of a branch, or of all branches of a database.
+
+    Each branch is brought to where it would be after a while without commits: one base at its head, or one with
+    a pack above it. Raises `BranchNotFoundError`, `UnavailableError` and `CorruptError`; what was done stands.
+    """
+    entry = engine.entry(database)
+    manifests = []
+    if branch_id is not None:
+        manifests.append(engine.manifest(database, entry.db_uuid, branch_id).record)
+    else:
+        for _, _, name in _branches_of(engine, database, entry.db_uuid):
+            with contextlib.suppress(BranchNotFoundError, BranchExpiredError):
+                manifests.append(engine.manifest(database, entry.db_uuid, name).record)
+    # Parents first: a child of a branch that has got a base may not need one.
+    manifests.sort(key=lambda manifest: (manifest.created_at, manifest.branch_id))
+    budget = Budget(engine.clock, stopped=engine.is_closed, progress=progress)
+    done = [_compact(engine, entry.db_uuid, manifest.branch_id, budget) for manifest in manifests]
+    written = sum(branch.bytes_written for branch, _ in done)
+    commits = sum(size for _, size in done)
+    ratio = round(written / commits, 3) if commits else 0.0
+    return CompactResult(database, written, commits, ratio, [branch for branch, _ in done])
+
+
+def _compact(engine: Engine, db_uuid: str, branch_id: str, budget: Budget) -> tuple[CompactedBranch, int]:
+    for branch in engine.open_branches():
+        if (branch.db_uuid, branch.branch_id) == (db_uuid, branch_id):
+            branch.ship()
+    aims = Aims(engine.settings.history.max_depth, idle=True)
+    merges = written = dropped = size = 0
+    for done in compact_branch(engine.env, db_uuid, branch_id, budget, aims):
+        size += done.bytes
+        if done.linked:
+            merges += isinstance(done.step, Merge)
+            written += isinstance(done.step, WriteBase)
+            dropped += len(done.step.bases) if isinstance(done.step, Thin) else 0
+    manifest = engine.manifests.current(keys.manifest_key(db_uuid, branch_id)).record
+    packs = packs_of(manifest)
+    facts = StoredFacts(engine.env, db_uuid, manifest)
+    now = CompactedBranch(
+        branch_id, merges, written, dropped, size, len(packs), len(manifest.segments) - len(packs)
+    )
+    return now, sum(map(facts.size, packs))
 
 
 def verify(
@@ -76,70 +120,6 @@ def verify(
         )
         for txid in sorted({*drawn, manifest.head_txid}):
             yield _verify(engine, database, db_uuid, branch_id, txid, restoring, budget)
-
-
-def gc(
-    engine: Engine,
-    database: str | None = None,
-    dry_run: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    budget: Budget | None = None,
-) -> GcResult:
-    """Remove what no manifest of a database, or of all databases, has reached for a grace period.
-
-    What is dead now is counted, and removed by the first run after the grace period. `progress` is called with
-    how many objects were looked at and how many of them are removed. Raises `DatabaseNotFoundError`.
-    """
-    engine.check_open()
-    grace = engine.settings.history.gc_grace_secs
-    collector = Collector(engine.env, grace, budget, dry_run, progress)
-    if database is None:
-        collect_all(collector, engine.catalog)
-    else:
-        key = keys.catalog_key(check_name("database", database))
-        try:
-            held = engine.catalog.peek(key)
-        except ObjectNotFound:
-            raise DatabaseNotFoundError(f"there is no database {database!r}") from None
-        collect_entry(collector, engine.catalog, key, held)
-    tally = collector.tally
-    removed, removed_bytes = tally.of("removed")
-    waiting, waiting_bytes = tally.of("waits")
-    return GcResult(
-        dry_run=dry_run,
-        databases=tally.databases,
-        objects=tally.objects,
-        bytes=tally.bytes,
-        removed=removed,
-        removed_bytes=removed_bytes,
-        waiting=waiting,
-        waiting_bytes=waiting_bytes,
-        ready_at=time_or_none(tally.ready_at),
-        expired=tally.expired,
-        unlinked=tally.cut,
-        freed=tally.freed,
-        grace_secs=grace,
-        groups=[
-            GcGroup(fate, kind, objects, size)
-            for (fate, kind), (objects, size) in sorted(tally.counts.items())
-        ],
-        examples=[GcObject(key, size, fate, why.text) for key, size, fate, why in tally.examples],
-    )
-
-
-def why_retained(engine: Engine, object_key: str) -> Retained:
-    """Who holds an object of the store. Raises `NotFoundError` if there is none under that key."""
-    engine.check_open()
-    key = object_key.strip("/")
-    grace_ms = round(engine.settings.history.gc_grace_secs * 1000)
-    info, state, holders = holders_of(engine.env, engine.catalog, key, grace_ms)
-    return Retained(
-        info.key,
-        info.size,
-        time_of(info.modified_ms),
-        state,
-        [Holder(branch, why) for branch, why in holders],
-    )
 
 
 def _verify(

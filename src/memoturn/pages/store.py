@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from memoturn.base.cache import GenerationalCache
@@ -31,6 +32,7 @@ _MAX_WINDOW: Final = 1 << 20
 _FIRST_WINDOW: Final = 16 * 1024
 _BUFFERS: Final = 64
 _MAX_TABLE: Final = 4 << 20
+_ASIDE: Final = 1 << 20
 
 Index = TypeVar("Index", PackIndex, BaseIndex)
 
@@ -72,6 +74,7 @@ class SegmentStore:
         index_bytes: int | None = None,
     ) -> None:
         self.bucket = bucket
+        self._settings = settings
         self._local = bucket.is_local
         self._block = settings.block_bytes
         self._disk = disk
@@ -107,6 +110,12 @@ class SegmentStore:
             page = self._decode(key, frame.offset, frame.length, frame.crc32)
             self._pages.put((key, None, page_no), page)
         return page
+
+    def aside(self) -> SegmentStore:
+        """A store for one who reads a great deal once: it shares the indexes and leaves the cached pages alone."""
+        store = SegmentStore(self.bucket, replace(self._settings, page_cache_bytes=_ASIDE), self._disk)
+        store._indexes = self._indexes
+        return store
 
     def keep(self, version: Version, page: bytes) -> None:
         """Remember a page that was just written, so that it need not be read back."""

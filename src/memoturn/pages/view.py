@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError, TxidNotRetainedError
@@ -11,7 +11,7 @@ from memoturn.manifest import keys
 from memoturn.manifest.coverage import lineage
 from memoturn.manifest.model import Manifest, Parent
 from memoturn.manifest.timeline import stretch_at
-from memoturn.pages.store import SegmentStore, Spot
+from memoturn.pages.store import SegmentStore, Spot, Version
 from memoturn.segments.base import BaseIndex
 from memoturn.segments.checksum import CHECKSUM_FLAG
 from memoturn.segments.frame import Frame
@@ -90,6 +90,27 @@ class View:
         self._memo: dict[PageNo, Spot | None] = {}
         self._recent: tuple[dict[PageNo, Spot], ...] = ()
 
+    def remember(self, before: View) -> None:
+        """Take over what a view of the same position knows, as far as the segments are still the same.
+
+        Packs may have been merged and a base may have been written since; the content has not changed.
+        """
+        if (before.txid, before.stretch) != (self.txid, self.stretch):
+            return
+        here = {key for _, key, _, _ in self._packs}
+        nowhere = before._base_key == self._base_key
+        memo = self._memo
+        known_to_it: list[Mapping[PageNo, Spot | None]] = [before._memo, *reversed(before._recent)]
+        for known in known_to_it:
+            if len(memo) + len(known) > _MEMO_ENTRIES:
+                return
+            # A copy, because readers of that view go on remembering.
+            for page_no, spot in dict(known).items():
+                if nowhere if spot is None else spot.key in here:
+                    memo[page_no] = spot
+                elif spot is not None:
+                    memo.pop(page_no, None)
+
     def grown(self, key: str, pack: PackIndex) -> View:
         """The view after the commits of a pack that directly follow this one on its stretch."""
         last = pack.transaction_at_or_before(pack.max_txid)
@@ -125,6 +146,11 @@ class View:
         if page is not None:
             return page
         return b"" if self._base is None else self._store.base_page(self._base_key, self._base, page_no)
+
+    def version(self, page_no: PageNo) -> Version:
+        """Which version of the page this is, as the store knows it."""
+        spot = self.spot(page_no)
+        return (self._base_key, None, page_no) if spot is None else spot.version
 
     def spot(self, page_no: PageNo) -> Spot | None:
         """Where the page lies in a pack, which always holds the same bytes there; None if it is in none."""

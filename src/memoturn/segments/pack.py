@@ -128,6 +128,17 @@ class PackIndex:
         ordinal = bisect_right(self._txids, txid) - 1
         return None if ordinal < 0 else self._transaction(ordinal)
 
+    def length_between(self, since: TXID, until: TXID) -> int:
+        """Bytes of the LTX files of the transactions from `since` to `until`."""
+        first, end = bisect_left(self._txids, since), bisect_right(self._txids, until)
+        return self._starts[end] - self._starts[first] if first < end else 0
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame, in the order in which they lie in the object."""
+        starts, ordinals, offsets = self._starts, self._ordinals, self._offsets
+        places = [starts[o] + offset for o, offset in zip(ordinals, offsets, strict=True)]
+        return map(self._frame, sorted(range(len(places)), key=places.__getitem__))
+
     def columns(self) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
         """The columns of the transactions and of the page versions, in the order of the footer."""
         return (

@@ -26,7 +26,19 @@ from memoturn.faces.cli.command import Group, Json, Url, command
 from memoturn.faces.cli.errors import Exit, report
 
 PROGRAM: Final = "memoturn"
-_ORDER: Final = ["db", "branch", "undo", "sql", "kv", "docs", "verify", "config", "demo", "completions"]
+_ORDER: Final = [
+    "db",
+    "branch",
+    "undo",
+    "sql",
+    "kv",
+    "docs",
+    "verify",
+    "compact",
+    "config",
+    "demo",
+    "completions",
+]
 
 
 class Root(Group):
@@ -93,6 +105,7 @@ command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
 app.add_typer(docs.app, name="docs")
 command(app, "verify")(maintenance.verify)
+command(app, "compact")(maintenance.compact)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)

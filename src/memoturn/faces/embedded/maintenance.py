@@ -6,8 +6,9 @@ import builtins
 from collections.abc import Callable
 from datetime import datetime
 
+from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import parse_address, parse_position
-from memoturn.faces.wire import GcResult, Retained, Verified
+from memoturn.faces.wire import CompactResult, Verified
 from memoturn.node.engine import Engine
 from memoturn.operations import maintenance
 
@@ -20,20 +21,16 @@ class Maintenance:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def gc(
-        self, database: str | None = None, *, dry_run: bool = False, progress: Progress | None = None
-    ) -> GcResult:
-        """Remove what no branch of a database, or of any, has needed for a grace period; what is dead now is counted.
+    def compact(self, address: str, progress: Progress | None = None) -> CompactResult:
+        """Merge the packs of `db@branch`, or of all branches of `db`, write bases, and shorten deep chains.
 
-        So a second call, `settings.history.gc_grace_secs` later, removes what the first has counted. Expired branches
-        leave tombstones; deleted branches and databases go with all that they alone needed. With `dry_run` nothing
-        changes. `progress` is called with how many objects were looked at, and how many of them are removed.
+        Every position that can be restored stays so, with the same bytes. Safe from any process, while others
+        commit and read.
         """
-        return maintenance.gc(self._engine, database, dry_run, progress)
-
-    def why_retained(self, object_key: str) -> Retained:
-        """Who holds an object of the store, such as `db/d_…/b_…/ltx/0/1-5-1.ltx`. Raises `NotFoundError`."""
-        return maintenance.why_retained(self._engine, object_key)
+        where = parse_address(address)
+        if where.position is not None:
+            raise InvalidRequestError(f"{address!r} names a position; give a database, or a branch of one")
+        return maintenance.compact(self._engine, where.database, where.branch, progress)
 
     def verify(
         self,

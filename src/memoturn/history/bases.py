@@ -1,0 +1,86 @@
+"""Writing a base: the database at one txid, streamed from a view. Memory holds its index, never its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from memoturn.base.errors import CorruptError, InternalError
+from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
+from memoturn.database.environment import Environment
+from memoturn.database.publish import Upload
+from memoturn.history.budget import Budget
+from memoturn.manifest import keys, rules
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.pages.store import Version
+from memoturn.pages.view import View, open_view
+from memoturn.segments.base import BaseIndex, parse_base_tail
+from memoturn.segments.base_write import BaseWriter
+
+_PIECE: Final = 32
+"""Pages after which the work may pause: compressing them takes some tenths of a millisecond."""
+
+
+def write_base(
+    env: Environment, db_uuid: str, manifest: Manifest, txid: TXID, budget: Budget
+) -> tuple[Manifest, int]:
+    """Write a base of a branch at `txid` and link it; returns the manifest after that and the bytes written.
+
+    Its pages are checked against the database's checksum at that txid. Raises `TxidNotRetainedError`, `CorruptError`
+    and `Stopped`, and then the manifest is as it was.
+    """
+    budget.begin()
+    view = open_view(env.store.aside(), db_uuid, manifest, txid, env.manifest_of)
+    if view.time is None:
+        raise InternalError(f"branch {manifest.branch_id!r} is empty at txid {txid} and cannot have a base")
+    time = view.time
+    budget.expect(view.page_count * PAGE_SIZE)
+    cached: dict[PageNo, Version] = {}
+
+    def put(upload: Upload) -> tuple[SegmentName, str, bytes, int]:
+        name = SegmentName.base(txid, manifest.epoch, upload.mark)
+        key = keys.segment_key(db_uuid, manifest.incarnation, str(name))
+        cached.clear()
+        writer = BaseWriter(txid, view.page_count, time, _pages(env, view, cached, budget), view.checksum)
+        env.bucket.put(key, upload.chunks(writer))
+        index = writer.index_object
+        env.bucket.put(keys.base_index_key(key), index)
+        return name, key, index, writer.snapshot_length + len(index)
+
+    name, key, index, written = env.put_fresh(put)
+    parsed = parse_base_tail(index, len(index))
+    if not isinstance(parsed, BaseIndex):
+        raise CorruptError(f"the index of {key} cannot be read back")
+    env.store.keep_index(key, parsed)
+    env.written.compacted += written
+
+    def link(current: Manifest) -> Manifest:
+        rules.check_incarnation(current, manifest.incarnation)
+        return rules.add_base(current, name)
+
+    held = env.manifests.update(keys.manifest_key(db_uuid, manifest.branch_id), link)
+    for page_no, version in cached.items():
+        page = env.store.cached(version)
+        if page is not None:
+            env.store.keep((key, None, page_no), page)
+    budget.spend()
+    return held.record, written
+
+
+def _pages(
+    env: Environment, view: View, cached: dict[PageNo, Version], budget: Budget
+) -> Iterator[tuple[PageNo, bytes]]:
+    """All pages in order. What readers have in the cache goes into `cached`, so that they find it in the base too."""
+    for number in range(1, view.page_count + 1):
+        if number != LOCK_PAGE:
+            page_no = PageNo(number)
+            version = view.version(page_no)
+            page = env.store.cached(version)
+            if page is None:
+                page = view.page(page_no)
+            else:
+                cached[page_no] = version
+            yield page_no, page
+        if number % _PIECE == 0:
+            budget.spend(_PIECE * PAGE_SIZE)
