@@ -115,6 +115,10 @@ class ConflictError(MemoturnError):
     status = 409
 
 
+class NameBeingFreedError(ConflictError):
+    """The name belongs to a deleted branch whose last trace is just being removed; it can be taken right after."""
+
+
 class FencedError(ConflictError):
     """Another writer has taken the branch over; nothing more was acknowledged here."""
 
@@ -145,6 +149,10 @@ class UnavailableError(MemoturnError):
 
     code = "unavailable"
     status = 503
+
+
+class SegmentGoneError(UnavailableError):
+    """What was being read was removed meanwhile, for nothing retained needs it; a new look finds its successor."""
 
 
 class BusyError(UnavailableError):

@@ -319,6 +319,69 @@ class CompactResult(Struct, frozen=True):
     branches: list[CompactedBranch]
 
 
+class GcGroup(Struct, frozen=True):
+    """Objects of one kind that are not alive: `removed`, or they wait for their grace period, or are `kept`."""
+
+    fate: Literal["removed", "waits", "kept"]
+    kind: str
+    objects: int
+    bytes: int
+
+
+class GcObject(Struct, frozen=True):
+    """One object that is not alive, and why."""
+
+    key: str
+    bytes: int
+    fate: Literal["removed", "waits", "kept"]
+    why: str
+
+
+class GcResult(Struct, frozen=True):
+    """What a garbage collection has done, or would do if it was a `dry_run`.
+
+    `databases`, `objects` and `bytes` are what was looked at. What waits may be removed by the first run after
+    `ready_at`, which is told by the store's clock. `examples` are the first thousand objects that are not alive.
+    """
+
+    dry_run: bool
+    databases: int
+    objects: int
+    bytes: int
+    removed: int
+    removed_bytes: int
+    waiting: int
+    waiting_bytes: int
+    ready_at: datetime | None
+    expired: int
+    unlinked: int
+    freed: int
+    grace_secs: float
+    groups: list[GcGroup]
+    examples: list[GcObject]
+
+
+class Holder(Struct, frozen=True):
+    """Somebody who holds an object: a branch, or None for what is no branch's affair; and why."""
+
+    branch: str | None
+    why: str
+
+
+class Retained(Struct, frozen=True):
+    """An object and who holds it.
+
+    It is `alive` as somebody needs it, or `waits` until a grace period has passed; it is `dead` if no pass has
+    counted it yet, and `kept` if it cannot be told whether somebody needs it.
+    """
+
+    key: str
+    bytes: int
+    modified_at: datetime
+    state: Literal["alive", "waits", "dead", "kept"]
+    holders: list[Holder]
+
+
 def time_or_none(ms: UnixMs | None) -> datetime | None:
     """`time_of`, for what may be missing."""
     return None if ms is None else time_of(ms)

@@ -137,6 +137,15 @@ class Bucket(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is fine."""
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove objects, in as few requests as the store allows; if it raises, some may be gone."""
+        for key in keys:
+            self.delete(key)
+
+    def delete_once(self, key: str) -> None:
+        """Remove an object with one request that is never repeated; if it raises, it may yet be carried out."""
+        self.delete(key)
+
     def afresh(self) -> Bucket:
         """The same objects for somebody who relies on nothing that was opened before; not to be closed."""
         return self

@@ -22,7 +22,7 @@ from memoturn.bucket.bucket import (
     check_range,
 )
 from memoturn.bucket.conditional import ConditionalWriter
-from memoturn.bucket.connect import KINDS, ObstoreErrors, connect, translate
+from memoturn.bucket.connect import KINDS, Handle, ObstoreErrors, connect, translate
 from memoturn.bucket.settings import BucketSettings
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ PART_BYTES: Final = 8 << 20
 _PARTS_AT_ONCE: Final = 4
 _COALESCE_BYTES: Final = 256 << 10
 _LIST_PAGE: Final = 1000
+_DELETED_AT_ONCE: Final = 1000
 
 
 class RemoteBucket(Bucket):
@@ -139,9 +140,29 @@ class RemoteBucket(Bucket):
         return self._writer.replace(key, body, version, landed)
 
     def delete(self, key: str) -> None:
+        self._delete(self._handles.retrying, key)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            check_key(key)
+        for first in range(0, len(keys), _DELETED_AT_ONCE):
+            some = list(keys[first : first + _DELETED_AT_ONCE])
+            try:
+                obstore.delete(self._handles.retrying, some)
+            except FileNotFoundError:
+                # Where they are removed one by one, one that is not there ends it.
+                for key in some:
+                    self.delete(key)
+            except ObstoreErrors as error:
+                raise self._translated(error) from error
+
+    def delete_once(self, key: str) -> None:
+        self._delete(self._handles.single, key)
+
+    def _delete(self, handle: Handle, key: str) -> None:
         check_key(key)
         try:
-            obstore.delete(self._handles.retrying, key)
+            obstore.delete(handle, key)
         except FileNotFoundError:
             return
         except ObstoreErrors as error:

@@ -24,6 +24,8 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, gc=False):
     created_at: UnixMs
     ttl_at: UnixMs | None = None
     deleted_at: UnixMs | None = None
+    collected: bool = False
+    """A tombstone whose database is being removed: it cannot be taken back."""
     seq: int = 0
     write_ids: tuple[str, ...] = ()
 
@@ -74,6 +76,8 @@ class Manifest(Struct, frozen=True, kw_only=True, gc=False):
     floor_txid: TXID = TXID(0)
     exact_txid: TXID = TXID(0)
     segments: tuple[str, ...] = ()
+    removal: Literal["history", "name"] | None = None
+    """What of a tombstone is being removed: its history, so that it cannot be taken back; then its name as well."""
     seq: int = 0
     write_ids: tuple[str, ...] = ()
 

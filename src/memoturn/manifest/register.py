@@ -77,9 +77,13 @@ class Register(Generic[R]):
 
     def read(self, key: str) -> Held[R]:
         """The record as the bucket has it now. Raises `ObjectNotFound`."""
+        return self._keep(key, self.peek(key))
+
+    def peek(self, key: str) -> Held[R]:
+        """`read`, without remembering it: for one who goes through all records. Raises `ObjectNotFound`."""
         token = self._watch.token(key)
         body, version = self._bucket.get(key)
-        return self._keep(key, Held(self._parse(key, body), version, token))
+        return Held(self._parse(key, body), version, token)
 
     def create(self, key: str, record: R) -> Held[R]:
         """Write the first record at `key`. Raises `AlreadyExistsError` if there is one."""
@@ -151,10 +155,22 @@ class Register(Generic[R]):
                 return there
         return Held(new, NO_VERSION, OUTDATED)
 
+    def forget(self, key: str) -> None:
+        """The record was removed from the bucket: nobody is to go on with what was remembered of it."""
+        self._cache.discard(key)
+        self._watch.ring(key)
+
     def _keep(self, key: str, held: Held[R]) -> Held[R]:
-        """Remember a record, unless another thread has remembered a later one meanwhile; returns the later one."""
+        """Remember a record, unless another thread has remembered a later one meanwhile; returns the later one.
+
+        `seq` tells which is later as long as one follows from the other. If that cannot be seen, for so many writes
+        lie between them or because the record was removed and its key taken again, neither is remembered.
+        """
         with self._caching:
             known = self._cache.get(key)
+            if known is not None and not _related(known.record, held.record):
+                self._cache.discard(key)
+                return held
             if known is not None and known.record.seq > held.record.seq:
                 return known
             self._cache.put(key, held)
@@ -175,3 +191,9 @@ class Register(Generic[R]):
             return self._decode(body)
         except msgspec.MsgspecError as error:
             raise CorruptError(f"{key} is not a record that this release can read: {error}") from error
+
+
+def _related(one: Manifest | CatalogEntry, other: Manifest | CatalogEntry) -> bool:
+    """Whether one of them is seen to follow from the other: each keeps the ids of the writes before it."""
+    mine, others = one.write_ids, other.write_ids
+    return not mine or not others or mine[-1] in others or others[-1] in mine

@@ -18,6 +18,7 @@ from memoturn.base.errors import (
     DatabaseNotFoundError,
     FencedError,
     InvalidRequestError,
+    NameBeingFreedError,
     TxidNotRetainedError,
 )
 from memoturn.base.txids import EMPTY, TXID, UnixMs
@@ -109,6 +110,11 @@ def reborn(old: Manifest, new: Manifest, now: UnixMs) -> Manifest:
     if old.deleted_at is None and (old.ttl_at is None or old.ttl_at > now):
         raise AlreadyExistsError(
             f"branch {old.branch_id!r} exists already; choose another name, or delete it first"
+        )
+    if old.removal == "name":
+        raise NameBeingFreedError(
+            f"the name {old.branch_id!r} is just being freed; try again, or run a garbage collection if that does "
+            "not help within its grace period"
         )
     return replace(new, seq=old.seq, write_ids=old.write_ids)
 
@@ -220,7 +226,18 @@ def cut_tombstone(manifest: Manifest, pins: Iterable[TXID]) -> Manifest:
     if manifest.deleted_at is None:
         raise ConflictError(f"branch {manifest.branch_id!r} lives")
     needed = kept(manifest, TXID(manifest.head_txid + 1), pins)
-    return _keep_only(manifest, needed.segments, needed.stretches)
+    left = _keep_only(manifest, needed.segments, needed.stretches)
+    return left if left.removal is not None else replace(left, removal="history")
+
+
+def free_name(manifest: Manifest) -> Manifest:
+    """The last state of a tombstone: its object goes next, and until then its name cannot be taken.
+
+    Each call is a write of its own: whoever made it, and nobody else, may delete the object.
+    """
+    if manifest.deleted_at is None or manifest.removal is None or manifest.segments:
+        raise ConflictError(f"branch {manifest.branch_id!r} still has history")
+    return replace(manifest, removal="name")
 
 
 def _keep_only(manifest: Manifest, segments: frozenset[SegmentName], stretches: frozenset[TXID]) -> Manifest:
@@ -310,6 +327,13 @@ def delete(manifest: Manifest, now: UnixMs) -> Manifest:
     return replace(manifest, deleted_at=now)
 
 
+def expire(manifest: Manifest, now: UnixMs) -> Manifest:
+    """Leave a tombstone of a branch whose time has run out; one that lives on is left alone."""
+    if manifest.deleted_at is not None or manifest.ttl_at is None or manifest.ttl_at > now:
+        return manifest
+    return replace(manifest, deleted_at=manifest.ttl_at)
+
+
 def tombstone(manifest: Manifest, now: UnixMs) -> Manifest:
     """What is left of a branch that was deleted or has expired, or never should have been."""
     return manifest if manifest.deleted_at is not None else replace(manifest, deleted_at=now)
@@ -323,9 +347,9 @@ def undelete(manifest: Manifest, incarnation: str) -> Manifest:
         )
     if manifest.deleted_at is None:
         return manifest
-    if missing(manifest, manifest.exact_txid, manifest.checkpoints.values()) is not None:
+    if manifest.removal is not None:
         raise TxidNotRetainedError(
-            f"branch {manifest.branch_id!r} was deleted so long ago that its history is gone"
+            f"branch {manifest.branch_id!r} was deleted so long ago that its history is being removed"
         )
     return replace(manifest, deleted_at=None)
 
@@ -360,7 +384,23 @@ def undelete_database(entry: CatalogEntry, name: str, db_uuid: str) -> CatalogEn
     """Take the tombstone back, unless the name has been given away meanwhile."""
     if entry.db_uuid != db_uuid:
         raise ConflictError(f"database {name!r} was created again meanwhile; delete that one first")
+    if entry.collected:
+        raise TxidNotRetainedError(f"database {name!r} was deleted so long ago that it is being removed")
     return entry if entry.deleted_at is None else replace(entry, deleted_at=None)
+
+
+def expire_database(entry: CatalogEntry, now: UnixMs) -> CatalogEntry:
+    """Leave a tombstone of a database whose time has run out; one that lives on is left alone."""
+    if entry.deleted_at is not None or entry.ttl_at is None or entry.ttl_at > now:
+        return entry
+    return replace(entry, deleted_at=entry.ttl_at)
+
+
+def collect_database(entry: CatalogEntry, db_uuid: str, deleted_at: UnixMs) -> CatalogEntry:
+    """From now on the deletion of that time cannot be taken back; when it was stays known."""
+    if entry.db_uuid != db_uuid or entry.deleted_at != deleted_at or entry.collected:
+        return entry
+    return replace(entry, collected=True)
 
 
 def reborn_database(old: CatalogEntry, new: CatalogEntry, name: str, now: UnixMs) -> CatalogEntry:

@@ -5,20 +5,36 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from memoturn.base.clock import time_of
 from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
     CorruptError,
+    DatabaseNotFoundError,
     InvalidRequestError,
 )
-from memoturn.base.names import Address, Position
-from memoturn.base.results import CompactedBranch, CompactResult, Verified
+from memoturn.base.names import Address, Position, check_name
+from memoturn.base.results import (
+    CompactedBranch,
+    CompactResult,
+    GcGroup,
+    GcObject,
+    GcResult,
+    Holder,
+    Retained,
+    Verified,
+    time_or_none,
+)
 from memoturn.base.txids import PAGE_SIZE, TXID
+from memoturn.bucket import ObjectNotFound
 from memoturn.database.positions import resolve
 from memoturn.history.budget import Budget
+from memoturn.history.collection import Collector
 from memoturn.history.compaction import StoredFacts, compact_branch
+from memoturn.history.holders import holders_of
 from memoturn.history.planning import Aims, Merge, Thin, WriteBase, packs_of
 from memoturn.history.verification import Moved, Restoring, points
+from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.rules import check_living
@@ -120,6 +136,70 @@ def verify(
         )
         for txid in sorted({*drawn, manifest.head_txid}):
             yield _verify(engine, database, db_uuid, branch_id, txid, restoring, budget)
+
+
+def gc(
+    engine: Engine,
+    database: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    budget: Budget | None = None,
+) -> GcResult:
+    """Remove what no manifest of a database, or of all databases, has reached for a grace period.
+
+    What is dead now is counted, and removed by the first run after the grace period. `progress` is called with
+    how many objects were looked at and how many of them are removed. Raises `DatabaseNotFoundError`.
+    """
+    engine.check_open()
+    grace = engine.settings.history.gc_grace_secs
+    collector = Collector(engine.env, grace, budget, dry_run, progress)
+    if database is None:
+        collect_all(collector, engine.catalog)
+    else:
+        key = keys.catalog_key(check_name("database", database))
+        try:
+            held = engine.catalog.peek(key)
+        except ObjectNotFound:
+            raise DatabaseNotFoundError(f"there is no database {database!r}") from None
+        collect_entry(collector, engine.catalog, key, held)
+    tally = collector.tally
+    removed, removed_bytes = tally.of("removed")
+    waiting, waiting_bytes = tally.of("waits")
+    return GcResult(
+        dry_run=dry_run,
+        databases=tally.databases,
+        objects=tally.objects,
+        bytes=tally.bytes,
+        removed=removed,
+        removed_bytes=removed_bytes,
+        waiting=waiting,
+        waiting_bytes=waiting_bytes,
+        ready_at=time_or_none(tally.ready_at),
+        expired=tally.expired,
+        unlinked=tally.cut,
+        freed=tally.freed,
+        grace_secs=grace,
+        groups=[
+            GcGroup(fate, kind, objects, size)
+            for (fate, kind), (objects, size) in sorted(tally.counts.items())
+        ],
+        examples=[GcObject(key, size, fate, why.text) for key, size, fate, why in tally.examples],
+    )
+
+
+def why_retained(engine: Engine, object_key: str) -> Retained:
+    """Who holds an object of the store. Raises `NotFoundError` if there is none under that key."""
+    engine.check_open()
+    key = object_key.strip("/")
+    grace_ms = round(engine.settings.history.gc_grace_secs * 1000)
+    info, state, holders = holders_of(engine.env, engine.catalog, key, grace_ms)
+    return Retained(
+        info.key,
+        info.size,
+        time_of(info.modified_ms),
+        state,
+        [Holder(branch, why) for branch, why in holders],
+    )
 
 
 def _verify(

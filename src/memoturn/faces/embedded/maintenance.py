@@ -8,7 +8,7 @@ from datetime import datetime
 
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import parse_address, parse_position
-from memoturn.faces.wire import CompactResult, Verified
+from memoturn.faces.wire import CompactResult, GcResult, Retained, Verified
 from memoturn.node.engine import Engine
 from memoturn.operations import maintenance
 
@@ -31,6 +31,21 @@ class Maintenance:
         if where.position is not None:
             raise InvalidRequestError(f"{address!r} names a position; give a database, or a branch of one")
         return maintenance.compact(self._engine, where.database, where.branch, progress)
+
+    def gc(
+        self, database: str | None = None, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> GcResult:
+        """Remove what no branch of a database, or of any, has needed for a grace period; what is dead now is counted.
+
+        So a second call, `settings.history.gc_grace_secs` later, removes what the first has counted. Expired branches
+        leave tombstones; deleted branches and databases go with all that they alone needed. With `dry_run` nothing
+        changes. `progress` is called with how many objects were looked at, and how many of them are removed.
+        """
+        return maintenance.gc(self._engine, database, dry_run, progress)
+
+    def why_retained(self, object_key: str) -> Retained:
+        """Who holds an object of the store, such as `db/d_…/b_…/ltx/0/1-5-1.ltx`. Raises `NotFoundError`."""
+        return maintenance.why_retained(self._engine, object_key)
 
     def verify(
         self,
