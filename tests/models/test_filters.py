@@ -103,9 +103,28 @@ def rank(value: Any) -> tuple[Any, ...]:
 
 # What is tried.
 
-NAMES = ["a", "b", "0", "1", "é", 'q"\\', "x y"]
+NAMES = ["a", "b", "0", "1", "é", 'q"\\', "x y", "", "a\x00", "a\x010", "\x00", "\x01"]
 PATHS = st.sampled_from(
-    ["a", "b", "a.a", "a.b", "a.0", "a.1", "b.0.a", "a.0.1", "0", "é", 'q"\\', "x y.a", "_id"]
+    [
+        "a",
+        "b",
+        "a.a",
+        "a.b",
+        "a.0",
+        "a.1",
+        "b.0.a",
+        "a.0.1",
+        "0",
+        "é",
+        'q"\\',
+        "x y.a",
+        "a\x00",
+        "a.a\x00",
+        "a\x010",
+        "\x00",
+        "\x01",
+        "_id",
+    ]
 )
 NUMBERS = st.sampled_from(
     [

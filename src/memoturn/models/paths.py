@@ -86,8 +86,20 @@ def parse(path: str) -> Path:
     return Path(tuple("$" + "".join(way) for way in product([_field(names[0])], *choices)))
 
 
+def kept_name(name: str) -> str:
+    """The name of a field as it is kept: to SQLite a NUL in one is its end, and `a` would find `a\\0`."""
+    return (
+        name.replace("\x01", "\x011").replace("\x00", "\x010") if "\x00" in name or "\x01" in name else name
+    )
+
+
+def given_name(name: str) -> str:
+    """The name of a field as it was given."""
+    return name.replace("\x010", "\x00").replace("\x011", "\x01") if "\x01" in name else name
+
+
 def _field(name: str) -> str:
-    return "." + '"' + encode("a path", name).decode()[1:-1] + '"'
+    return '."' + encode("a path", kept_name(name)).decode()[1:-1] + '"'
 
 
 def quoted(text: str) -> str:
