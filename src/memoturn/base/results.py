@@ -382,6 +382,103 @@ class Retained(Struct, frozen=True):
     holders: list[Holder]
 
 
+class TurnAppended(Struct, frozen=True):
+    """The numbers of the turns in their session, and the head after them."""
+
+    seqs: list[int]
+    txid: int
+
+    @property
+    def seq(self) -> int:
+        """The last of them."""
+        return self.seqs[-1]
+
+
+class Turn(Struct, frozen=True):
+    """A turn of a session. `score` says how well it was found, higher is better; None where nothing was asked."""
+
+    session: str
+    seq: int
+    role: str
+    content: str
+    created_at: datetime
+    score: float | None = None
+
+
+class Turns(list[Turn]):
+    """Turns that were read at position `txid`."""
+
+    __slots__ = ("txid",)
+
+    def __init__(self, turns: Sequence[Turn], txid: int) -> None:
+        super().__init__(turns)
+        self.txid = txid
+
+
+class SessionInfo(Struct, frozen=True):
+    """A session: how many turns it has, and when the first and the last were made."""
+
+    session: str
+    turns: int
+    first_at: datetime
+    last_at: datetime
+
+
+class SessionDelete(Struct, frozen=True):
+    """How many turns were removed, and the head after it."""
+
+    turns: int
+    txid: int
+
+
+class VectorUpsert(Struct, frozen=True):
+    """How many vectors were kept, and the head after it."""
+
+    upserted: int
+    txid: int
+
+
+class VectorEntry(Struct, frozen=True):
+    """A vector as it is kept, in 32-bit floats, and what is kept with it."""
+
+    id: str
+    vector: list[float]
+    meta: dict[str, Any] | None
+
+
+class VectorHit(Struct, frozen=True):
+    """A vector that was found; the smaller its distance the nearer it is."""
+
+    id: str
+    distance: float
+    meta: dict[str, Any] | None
+
+
+class VectorHits(list[VectorHit]):
+    """The nearest vectors at position `txid`, the nearest first."""
+
+    __slots__ = ("txid",)
+
+    def __init__(self, hits: Sequence[VectorHit], txid: int) -> None:
+        super().__init__(hits)
+        self.txid = txid
+
+
+class VectorDelete(Struct, frozen=True):
+    """Whether there was a vector to delete, and the head after it."""
+
+    deleted: bool
+    txid: int
+
+
+class VectorCollection(Struct, frozen=True):
+    """A collection of vectors, all of one dimension."""
+
+    name: str
+    dimension: int
+    vectors: int
+
+
 def time_or_none(ms: UnixMs | None) -> datetime | None:
     """`time_of`, for what may be missing."""
     return None if ms is None else time_of(ms)

@@ -23,6 +23,7 @@ from memoturn.base.settings import Durability, Settings
 from memoturn.faces.embedded.documents import Docs
 from memoturn.faces.embedded.kv import KV
 from memoturn.faces.embedded.maintenance import Maintenance
+from memoturn.faces.embedded.transcripts import Turns
 from memoturn.faces.wire import (
     BatchResult,
     BranchInfo,
@@ -200,6 +201,11 @@ class Database:
     def where(self) -> Place:
         """Which position this handle reads now: `.txid`, and whether it is the very one asked for, `.exact`."""
         return positions.where(self._engine, self._address)
+
+    @cached_property
+    def turns(self) -> Turns:
+        """The turns of sessions, verbatim."""
+        return Turns(self._engine, self._address)
 
     @property
     def txid(self) -> int:
