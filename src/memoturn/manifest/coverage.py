@@ -58,7 +58,7 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
         passed.append(stretch.from_txid)
         base = _newest_base(segments, stretch.from_txid, at)
         oldest = stretch.from_txid if base is None else TXID(base.max_txid + 1)
-        packs = [s for s in segments if not s.is_base and s.max_txid >= oldest and s.min_txid <= at]
+        packs = [s for s in segments if not s.is_base and s.max_txid >= oldest and s.min_txid <= at >= oldest]
         packs.sort(key=lambda s: s.max_txid, reverse=True)
         parts += [Part(pack, oldest, at) for pack in packs]
         if gap is None and at >= manifest.timeline[0].from_txid:
@@ -71,6 +71,10 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
             return Lineage(tuple(parts), None, tuple(passed), gap)
         at = stretch.base_txid
         if stretch.base == "parent":
+            if at < manifest.timeline[0].from_txid and (base := _newest_base(segments, at, at)) is not None:
+                # One that was written when the branch had nothing of its own yet.
+                parts.append(Part(base, EMPTY, at))
+                return Lineage(tuple(parts), None, tuple(passed), gap)
             return Lineage(tuple(parts), at, tuple(passed), gap)
 
 

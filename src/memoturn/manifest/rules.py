@@ -177,13 +177,22 @@ def add_base(manifest: Manifest, base: SegmentName) -> Manifest:
 
 
 def drop_bases(manifest: Manifest, bases: Iterable[SegmentName]) -> Manifest:
-    """Unlink bases within the exact window that packs make up for; one without which a position is lost stays."""
+    """Unlink bases within the exact window that packs make up for; one without which a position is lost stays.
+
+    So does one without which a position of the parent, or a stretch, would be needed again: these may have been let
+    go of since the base was written.
+    """
+    positions = [*manifest.checkpoints.values(), manifest.head_txid]
+    before = kept(manifest, manifest.exact_txid, positions)
     for base in bases:
         without = tuple(s for s in manifest.segments if s != str(base))
         if base.max_txid <= manifest.exact_txid or len(without) == len(manifest.segments):
             continue
         thinner = replace(manifest, segments=without)
-        if missing(thinner, manifest.exact_txid) is None:
+        if missing(thinner, manifest.exact_txid) is not None:
+            continue
+        after = kept(thinner, manifest.exact_txid, positions)
+        if after.inherited <= before.inherited and after.stretches <= before.stretches:
             manifest = thinner
     return manifest
 
