@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from memoturn.base.txids import EMPTY, TXID, UnixMs
 from memoturn.manifest.coverage import Lineage, Part, lineage
 from memoturn.manifest.model import Manifest
+from memoturn.manifest.rules import serves_reads_only
 from memoturn.manifest.segment_name import SegmentName
 
 MIB: Final = 1 << 20
@@ -246,7 +247,7 @@ def _thin(manifest: Manifest, found: Lineage, facts: Facts) -> Thin | None:
     extra = []
     for base in bases:
         slot = facts.time(base) // SLOT_MS
-        if slot in taken and base not in needed:
+        if slot in taken and base not in needed and serves_reads_only(manifest, base.max_txid):
             extra.append(base)
         taken.add(slot)
     return Thin(tuple(extra)) if extra else None

@@ -179,22 +179,29 @@ def add_base(manifest: Manifest, base: SegmentName) -> Manifest:
 def drop_bases(manifest: Manifest, bases: Iterable[SegmentName]) -> Manifest:
     """Unlink bases within the exact window that packs make up for; one without which a position is lost stays.
 
-    So does one without which a position of the parent, or a stretch, would be needed again: these may have been let
-    go of since the base was written.
+    So does one that stands for what may have been let go of since it was written: a position of the parent, or one
+    below the exact window.
     """
-    positions = [*manifest.checkpoints.values(), manifest.head_txid]
-    before = kept(manifest, manifest.exact_txid, positions)
     for base in bases:
         without = tuple(s for s in manifest.segments if s != str(base))
-        if base.max_txid <= manifest.exact_txid or len(without) == len(manifest.segments):
+        if len(without) == len(manifest.segments) or not serves_reads_only(manifest, base.max_txid):
             continue
         thinner = replace(manifest, segments=without)
-        if missing(thinner, manifest.exact_txid) is not None:
-            continue
-        after = kept(thinner, manifest.exact_txid, positions)
-        if after.inherited <= before.inherited and after.stretches <= before.stretches:
+        if missing(thinner, manifest.exact_txid) is None:
             manifest = thinner
     return manifest
+
+
+def serves_reads_only(manifest: Manifest, txid: TXID) -> bool:
+    """Whether what a base at `txid` stands on is a position of this branch in the exact window.
+
+    Then it can be restored without the base.
+    """
+    first, exact = manifest.timeline[0].from_txid, manifest.exact_txid
+    stretch = stretch_at(manifest, txid)
+    if txid == stretch.from_txid:
+        return stretch.base == "self" and txid > exact and stretch.base_txid >= max(first, exact)
+    return txid > exact
 
 
 def raise_exact(manifest: Manifest, txid: TXID) -> Manifest:
