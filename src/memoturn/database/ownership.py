@@ -22,6 +22,7 @@ from memoturn.base.errors import (
     FencedError,
     MemoturnError,
     NotFoundError,
+    SegmentGoneError,
     UnavailableError,
     UndecidedWriteError,
 )
@@ -258,7 +259,7 @@ class Ownership(Standing):
         if shipped is None or shipped.txid != manifest.head_txid:
             try:
                 shipped = self._open_view(manifest, manifest.head_txid)
-            except (CorruptError, NotFoundError):
+            except (CorruptError, SegmentGoneError):
                 return UnixMs(0)  # A head that is damaged can be rewound past.
         return shipped.time or UnixMs(0)
 

@@ -11,7 +11,7 @@ import threading
 from typing import Final
 
 from memoturn.base.cache import GenerationalCache
-from memoturn.base.errors import BranchNotFoundError
+from memoturn.base.errors import BranchExpiredError, BranchNotFoundError
 from memoturn.base.txids import TXID
 from memoturn.bucket import ObjectNotFound
 from memoturn.database import recovery
@@ -106,6 +106,41 @@ class Standing:
             view = self._open_view(manifest, txid)
             self._past.put(txid, view)
         return view
+
+    def renew(self) -> None:
+        """Let go of views on segments that no manifest names any more, before a collector removes them.
+
+        Call it within each quarter of a grace period. A branch that is not open, or is no more, is left alone.
+        """
+        with self._shipping:
+            self._past.clear()
+            if self._shipped is None:
+                return
+            try:
+                manifest = self.look_again()
+                named = self._named(manifest)
+                shipped = self._shipped
+                if shipped is None or named.issuperset(shipped.segments()):
+                    return
+                shipped = self._open_view(manifest, manifest.head_txid)
+            except (BranchNotFoundError, BranchExpiredError):
+                return  # Whoever uses it next is told.
+            with self._state:
+                tail = self._tail
+                self._shipped = shipped
+                self._head = TailView(shipped, tail, tail.commits[-1]) if tail.commits else shipped
+
+    def _named(self, manifest: Manifest) -> set[str]:
+        """The keys of all segments that the branch or one of its ancestors names."""
+        named: set[str] = set()
+        db_uuid = self.db_uuid
+        while True:
+            named.update(keys.segment_key(db_uuid, manifest.incarnation, name) for name in manifest.segments)
+            parent = manifest.parent
+            if parent is None:
+                return named
+            db_uuid = parent.db_uuid
+            manifest = self._env.manifest_of(parent, parent.fork_txid)
 
     def unshipped(self) -> list[Commit]:
         """The commits that are visible here and not in the bucket, oldest first."""

@@ -16,6 +16,7 @@ from memoturn.base.errors import (
     BranchNotFoundError,
     CorruptError,
     NotFoundError,
+    SegmentGoneError,
     TxidNotRetainedError,
     UnavailableError,
 )
@@ -98,7 +99,7 @@ class Restoring:
             for piece in self.compare(view):
                 budget.spend(piece)
             problem = _complaints_of_sqlite(view, budget)
-        except (CorruptError, NotFoundError, TxidNotRetainedError, apsw.Error) as error:
+        except (CorruptError, NotFoundError, SegmentGoneError, TxidNotRetainedError, apsw.Error) as error:
             self._check_whether_moved()
             problem = str(error)
         return Restored(txid, 0 if view is None else view.page_count, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
@@ -14,6 +15,7 @@ from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
     ConflictError,
+    NameBeingFreedError,
 )
 from memoturn.base.names import Position, check_checkpoint_name, check_name
 from memoturn.base.results import (
@@ -29,6 +31,7 @@ from memoturn.base.results import (
     time_or_none,
 )
 from memoturn.base.txids import TXID, UnixMs
+from memoturn.bucket import ObjectNotFound
 from memoturn.database.branch import Branch
 from memoturn.database.events import events
 from memoturn.database.positions import Named
@@ -44,6 +47,7 @@ from memoturn.operations.positions import find
 from memoturn.operations.undo import Undo
 
 _PATIENCE: Final = 10
+_MOMENT: Final = 0.02
 
 # Creating.
 
@@ -95,9 +99,19 @@ def create(
 
 def _create_over(engine: Engine, db_uuid: str, key: str, child: Manifest, now: UnixMs) -> Held[Manifest]:
     """Take the name of a tombstone, which is kept elsewhere first for those who descend from it."""
-    for _ in range(_PATIENCE):
-        old = engine.manifests.read(key).record
-        rules.reborn(old, child, now)
+    for attempt in range(_PATIENCE):
+        try:
+            old = engine.manifests.read(key).record
+            rules.reborn(old, child, now)
+        except NameBeingFreedError:
+            if attempt + 1 == _PATIENCE:
+                raise
+            engine.clock.sleep(_MOMENT)
+            continue
+        except ObjectNotFound:
+            with contextlib.suppress(AlreadyExistsError):
+                return engine.manifests.create(key, child)
+            continue
         engine.forget(db_uuid, old.branch_id)
         _keep_former(engine, db_uuid, rules.tombstone(old, now))
 
@@ -109,17 +123,27 @@ def _create_over(engine: Engine, db_uuid: str, key: str, child: Manifest, now: U
             # It may have come back to life for a while, or its owner may have shipped: that must be kept as well.
             return rules.reborn(current, child, now) if current.seq == old.seq else current
 
-        held = engine.manifests.update(key, over)
+        try:
+            held = engine.manifests.update(key, over)
+        except (ObjectNotFound, NameBeingFreedError):
+            continue
         if held.record.incarnation == child.incarnation:
             return held
     raise ConflictError(f"branch {child.branch_id!r} is being changed by others; try again")
 
 
 def _keep_former(engine: Engine, db_uuid: str, tombstone: Manifest) -> None:
-    """Put a tombstone where those who descend from it look when its name is taken."""
+    """Put a tombstone where those who descend from it look when its name is taken.
+
+    One that is there already may come from somebody who saw an earlier state, and was overtaken: of a branch that
+    was taken back, has changed and was deleted again, or whose history has begun to be removed.
+    """
+
+    def state(manifest: Manifest) -> tuple[int, int, int, bool]:
+        return manifest.head_txid, manifest.epoch, manifest.deleted_at or 0, manifest.removal is not None
 
     def newer(there: Manifest) -> Manifest:
-        if (there.head_txid, there.epoch) >= (tombstone.head_txid, tombstone.epoch):
+        if state(there) >= state(tombstone):
             return there
         return replace(tombstone, seq=there.seq, write_ids=there.write_ids)
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from memoturn.base.clock import time_of
-from memoturn.base.errors import DatabaseNotFoundError, MemoturnError
+from memoturn.base.errors import DatabaseNotFoundError, MemoturnError, UnavailableError
 from memoturn.base.names import check_name
 from memoturn.base.results import DatabaseInfo, DeleteResult, time_or_none
 from memoturn.base.txids import UnixMs
@@ -33,15 +33,38 @@ def create(engine: Engine, name: str, ttl: float | None = None) -> DatabaseInfo:
 
 
 def create_as(
-    engine: Engine, name: str, db_uuid: str, first: Manifest, now: UnixMs, ttl_at: UnixMs | None = None
+    engine: Engine,
+    name: str,
+    db_uuid: str,
+    first: Manifest,
+    now: UnixMs,
+    ttl_at: UnixMs | None = None,
+    began: float | None = None,
 ) -> DatabaseInfo:
-    """Create a database whose uuid and first branch have been prepared."""
+    """Create a database whose uuid and first branch have been prepared.
+
+    `began` is when the first object of it can have been seen, by the monotonic clock. What no name stands for is
+    collected after a grace period, so the name comes within half of it or not at all.
+    """
+    began = engine.clock.monotonic() if began is None else began
+
+    def check_quick() -> None:
+        grace = engine.settings.history.gc_grace_secs
+        if 0 < grace < 2 * (engine.clock.monotonic() - began):
+            raise UnavailableError(
+                f"database {name!r} was not created: the store took more than {grace / 2:g} s, half of "
+                "MEMOTURN_GC_GRACE_SECS; try again"
+            )
+
+    def over(old: CatalogEntry) -> CatalogEntry:
+        check_quick()
+        return rules.reborn_database(old, entry, name, now)
+
     entry = CatalogEntry(db_uuid=db_uuid, default_branch=first.branch_id, created_at=now, ttl_at=ttl_at)
     # The manifest comes first: a name in the catalog never stands for a database that is not there.
     engine.manifests.create(keys.manifest_key(db_uuid, first.branch_id), first)
-    engine.catalog.create_or(
-        keys.catalog_key(name), entry, lambda old: rules.reborn_database(old, entry, name, now)
-    )
+    check_quick()
+    engine.catalog.create_or(keys.catalog_key(name), entry, over)
     return _info(name, entry)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from memoturn.base.errors import InvalidRequestError
+from memoturn.base.errors import InvalidRequestError, SegmentGoneError
 from memoturn.base.names import Address
 from memoturn.base.txids import TXID
 from memoturn.models.reserved import Connection
@@ -17,11 +17,24 @@ T = TypeVar("T")
 MAX_LIMIT: Final = 1000
 
 
+def again(engine: Engine, address: Address, work: Callable[[], T]) -> T:
+    """Do what only reads; once more, on views opened anew, if a segment was removed under it."""
+    try:
+        return work()
+    except SegmentGoneError:
+        engine.branch(address.database, address.branch).renew()
+        return work()
+
+
 def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:
     """What `work` makes of a connection on the view that the address stands for, and the view's txid.
 
-    Raises what `work` and finding the view raise.
+    `work` may be called twice. Raises what it and finding the view raise.
     """
+    return again(engine, address, lambda: _read(engine, address, work))
+
+
+def _read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
         view = branch.head()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from memoturn.base.errors import InvalidRequestError, MemoturnError, SqlError
+from memoturn.base.errors import InvalidRequestError, MemoturnError, SegmentGoneError, SqlError
 from memoturn.base.names import Address
 from memoturn.base.results import BatchResult, Rows
 from memoturn.database.branch import Branch
@@ -21,6 +21,22 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
 
     Raises `InvalidRequestError`, `SqlError`, and what opening or writing the branch raises.
     """
+    try:
+        return _sql(engine, address, text, params)
+    except SegmentGoneError:
+        _renew(engine, address)
+        statement = model.known(text)
+        if statement is None or not statement.readonly:
+            raise  # What writes may have taken effect.
+        return _sql(engine, address, text, params)
+
+
+def _renew(engine: Engine, address: Address) -> None:
+    """A segment was removed under a view: let the next call open others."""
+    engine.branch(address.database, address.branch).renew()
+
+
+def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> Rows:
     statement = model.known(text)
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
@@ -60,6 +76,14 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
 
     Raises as `sql` does; the message says which statement it was.
     """
+    try:
+        return _batch(engine, address, statements)
+    except SegmentGoneError:
+        _renew(engine, address)
+        raise
+
+
+def _batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]) -> BatchResult:
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
         view, exact = branch.head(), True

@@ -17,6 +17,7 @@ from memoturn.base.errors import (
 from memoturn.base.names import Address, check_name
 from memoturn.base.results import ExportResult, ImportResult
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
+from memoturn.database.publish import Upload
 from memoturn.database.sqlite_file import SqliteFile, open_sqlite_file
 from memoturn.manifest import keys, rules
 from memoturn.manifest.segment_name import SegmentName
@@ -56,14 +57,15 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
         now = engine.clock.now_ms()
         db_uuid, incarnation = f"d_{engine.ids.ulid(now)}", f"b_{engine.ids.ulid(now)}"
         first = rules.root(databases.MAIN, incarnation, now)
+        upload = Upload(engine.clock, "")
         if source.page_count:
             base = SegmentName.base(TXID(1), 1)
             key = keys.segment_key(db_uuid, incarnation, str(base))
             writer = BaseWriter(TXID(1), source.page_count, now, _with_progress(source, progress))
-            engine.bucket.put(key, iter(writer))
+            engine.bucket.put(key, upload.chunks(iter(writer)))
             engine.bucket.put(keys.base_index_key(key), writer.index_object)
             first = rules.imported(first, base)
-        databases.create_as(engine, name, db_uuid, first, now)
+        databases.create_as(engine, name, db_uuid, first, now, began=engine.clock.monotonic() - upload.age())
         return ImportResult(name, first.head_txid, source.page_count, source.page_count * PAGE_SIZE)
 
 

@@ -16,10 +16,10 @@ from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from memoturn.base.cache import GenerationalCache
-from memoturn.base.errors import CorruptError
+from memoturn.base.errors import CorruptError, SegmentGoneError
 from memoturn.base.settings import CacheSettings
 from memoturn.base.txids import TXID, PageNo
-from memoturn.bucket import Bucket
+from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.manifest import keys
 from memoturn.pages.disk import DiskTier
 from memoturn.segments.base import BaseIndex, NotLoadedError, Span, parse_base_tail
@@ -167,9 +167,12 @@ class SegmentStore:
         self._indexes.put(key, index)
 
     def _decode(self, key: str, offset: int, length: int, crc: int) -> bytes:
-        frame = self._read(key, offset, length)
-        if crc32(frame) != crc:
-            frame = self._read_again(key, offset, length, crc)
+        try:
+            frame = self._read(key, offset, length)
+            if crc32(frame) != crc:
+                frame = self._read_again(key, offset, length, crc)
+        except ObjectNotFound:
+            raise _gone(key) from None
         return decode_frame(frame)
 
     def _read(self, key: str, offset: int, length: int) -> bytes | memoryview:
@@ -221,8 +224,16 @@ class SegmentStore:
 
 @contextlib.contextmanager
 def _naming(key: str) -> Iterator[None]:
-    """Say which object is damaged."""
+    """Say which object is damaged, or gone."""
     try:
         yield
     except CorruptError as error:
         raise CorruptError(f"{key}: {error}") from None
+    except ObjectNotFound:
+        raise _gone(key) from None
+
+
+def _gone(key: str) -> SegmentGoneError:
+    return SegmentGoneError(
+        f"{key} is gone: what held it was merged, cut or deleted longer than a grace period ago; read again"
+    )
