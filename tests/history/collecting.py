@@ -22,6 +22,7 @@ from memoturn.database.shipper import Shippable
 from memoturn.history.reach import objects_of
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
+from memoturn.manifest.watch import Watch
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import databases, maintenance
@@ -89,10 +90,14 @@ class StopWatch(ManualClock):
 class Node:
     """One process on the store, with a clock that need not agree with the store's."""
 
-    def __init__(self, bucket: Any, clock: Clock, grace: int = GRACE) -> None:
+    def __init__(self, bucket: Any, clock: Clock, grace: int = GRACE, watch: Watch | None = None) -> None:
         settings = Settings(history=replace(HistorySettings(), gc_grace_secs=grace))
         around = Surroundings(
-            node_id="n", bucket=bucket, watch=NeverSure(), neighbours=NoNeighbours(), shipper=NoShipper()
+            node_id="n",
+            bucket=bucket,
+            watch=watch or NeverSure(),
+            neighbours=NoNeighbours(),
+            shipper=NoShipper(),
         )
         self.engine = Engine("memory:", settings, prepare=protect, clock=clock, surroundings=around)
         self.bucket = bucket
@@ -119,8 +124,8 @@ class World:
         self.store = MemoryBucket(self.clock)
         self.grace = grace
 
-    def node(self, clock: Clock | None = None, bucket: Any = None) -> Node:
-        return Node(self.store if bucket is None else bucket, clock or self.clock, self.grace)
+    def node(self, clock: Clock | None = None, bucket: Any = None, watch: Watch | None = None) -> Node:
+        return Node(self.store if bucket is None else bucket, clock or self.clock, self.grace, watch)
 
     def objects(self, prefix: str = "db/") -> list[str]:
         return [info.key for info in self.store.list(prefix)]

@@ -154,6 +154,19 @@ class UnavailableError(MemoturnError):
 class SegmentGoneError(UnavailableError):
     """What was being read was removed meanwhile, for nothing retained needs it; a new look finds its successor."""
 
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"{key} is gone: it was merged, cut or deleted longer than a grace period ago; try again"
+        )
+        self.key = key
+
+    def as_damage(self) -> CorruptError:
+        """What it is if a new look has found no successor."""
+        return CorruptError(
+            f"{self.key} is missing, though it is still needed; bring it back from a replica or an earlier version "
+            "of the bucket"
+        )
+
 
 class BusyError(UnavailableError):
     """Another process is writing the branch and did not hand it over in time."""

@@ -20,6 +20,7 @@ from memoturn.base.errors import (
     MemoturnError,
     NotFoundError,
     OverloadedError,
+    SegmentGoneError,
     TxidNotRetainedError,
     UnavailableError,
 )
@@ -54,6 +55,14 @@ class Branch(Ownership):
         `BusyError` if a neighbour does not hand the branch over, `FencedError` if another node took it over,
         `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not durable.
         """
+        try:
+            return self._write(work)
+        except SegmentGoneError:
+            with contextlib.suppress(MemoturnError):
+                self.renew()
+            raise
+
+    def _write(self, work: Callable[[apsw.Connection], T]) -> tuple[T, TXID]:
         if self._wanted:
             # Locks are not fair: a writer that never pauses would not let the branch be handed over.
             self._env.clock.sleep(_YIELD)

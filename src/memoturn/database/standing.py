@@ -6,12 +6,13 @@ the tail, in the log of this process or of a neighbour. Reads take no lock: they
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from typing import Final
 
 from memoturn.base.cache import GenerationalCache
-from memoturn.base.errors import BranchExpiredError, BranchNotFoundError
+from memoturn.base.errors import BranchNotFoundError, SegmentGoneError
 from memoturn.base.txids import TXID
 from memoturn.bucket import ObjectNotFound
 from memoturn.database import recovery
@@ -108,39 +109,22 @@ class Standing:
         return view
 
     def renew(self) -> None:
-        """Let go of views on segments that no manifest names any more, before a collector removes them.
+        """Open views anew: a segment of one of them was removed, because it was looked at for too long.
 
-        Call it within each quarter of a grace period. A branch that is not open, or is no more, is left alone.
+        Raises `CorruptError` if one is missing that the head needs.
         """
         with self._shipping:
             self._past.clear()
-            if self._shipped is None:
-                return
+            self._look_by = -math.inf
+            above = self._held.record.parent
+            while above is not None:
+                with contextlib.suppress(ObjectNotFound):
+                    self._env.manifests.read(keys.manifest_key(above.db_uuid, above.branch_id))
+                above = self._env.manifest_of(above, above.fork_txid).parent
             try:
-                manifest = self.look_again()
-                named = self._named(manifest)
-                shipped = self._shipped
-                if shipped is None or named.issuperset(shipped.segments()):
-                    return
-                shipped = self._open_view(manifest, manifest.head_txid)
-            except (BranchNotFoundError, BranchExpiredError):
-                return  # Whoever uses it next is told.
-            with self._state:
-                tail = self._tail
-                self._shipped = shipped
-                self._head = TailView(shipped, tail, tail.commits[-1]) if tail.commits else shipped
-
-    def _named(self, manifest: Manifest) -> set[str]:
-        """The keys of all segments that the branch or one of its ancestors names."""
-        named: set[str] = set()
-        db_uuid = self.db_uuid
-        while True:
-            named.update(keys.segment_key(db_uuid, manifest.incarnation, name) for name in manifest.segments)
-            parent = manifest.parent
-            if parent is None:
-                return named
-            db_uuid = parent.db_uuid
-            manifest = self._env.manifest_of(parent, parent.fork_txid)
+                self.look_again()
+            except SegmentGoneError as error:
+                raise error.as_damage() from error
 
     def unshipped(self) -> list[Commit]:
         """The commits that are visible here and not in the bucket, oldest first."""

@@ -256,14 +256,6 @@ class Engine:
         with self._opening:
             return list(self._branches.values())
 
-    def renew(self) -> None:
-        """Let go of what a collector may remove soon; to be called within each quarter of a grace period."""
-        for branch in self.open_branches():
-            try:
-                branch.renew()
-            except MemoturnError as error:
-                _log.warning("branch %s could not be looked at again: %s", branch.branch_id, error)
-
     # Neighbours.
 
     def _hand_over(self, incarnation: str) -> None:

@@ -18,12 +18,18 @@ MAX_LIMIT: Final = 1000
 
 
 def again(engine: Engine, address: Address, work: Callable[[], T]) -> T:
-    """Do what only reads; once more, on views opened anew, if a segment was removed under it."""
+    """Do what only reads; once more, on views opened anew, if a segment was removed under it.
+
+    Raises `CorruptError` if one is missing that is still needed.
+    """
     try:
         return work()
     except SegmentGoneError:
-        engine.branch(address.database, address.branch).renew()
-        return work()
+        try:
+            engine.branch(address.database, address.branch).renew()
+            return work()
+        except SegmentGoneError as error:
+            raise error.as_damage() from error
 
 
 def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:

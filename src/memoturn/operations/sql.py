@@ -14,6 +14,7 @@ from memoturn.models import sql as model
 from memoturn.models.sql import Params, Statement
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import see
+from memoturn.operations.reading import again
 
 
 def sql(engine: Engine, address: Address, text: str, params: Params | None = None) -> Rows:
@@ -24,16 +25,10 @@ def sql(engine: Engine, address: Address, text: str, params: Params | None = Non
     try:
         return _sql(engine, address, text, params)
     except SegmentGoneError:
-        _renew(engine, address)
         statement = model.known(text)
-        if statement is None or not statement.readonly:
-            raise  # What writes may have taken effect.
-        return _sql(engine, address, text, params)
-
-
-def _renew(engine: Engine, address: Address) -> None:
-    """A segment was removed under a view: let the next call open others."""
-    engine.branch(address.database, address.branch).renew()
+        if address.position is None and statement is not None and not statement.readonly:
+            raise  # What it writes may have been shipped.
+        return again(engine, address, lambda: _sql(engine, address, text, params))
 
 
 def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> Rows:
@@ -76,25 +71,10 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
 
     Raises as `sql` does; the message says which statement it was.
     """
-    try:
-        return _batch(engine, address, statements)
-    except SegmentGoneError:
-        _renew(engine, address)
-        raise
-
-
-def _batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]) -> BatchResult:
-    if address.position is None:
-        branch = engine.branch(address.database, address.branch)
-        view, exact = branch.head(), True
-    else:
-        branch, view, exact = see(engine, address)
-    with branch.readers.on(view) as connection:
-        if address.position is not None or all(_reads_only(connection, text) for text, _ in statements):
-            results = _run_all(connection, statements, view.txid)
-            for rows in results:
-                rows.exact = exact
-            return BatchResult(results, view.txid, exact)
+    done = again(engine, address, lambda: _read_batch(engine, address, statements))
+    if done is not None:
+        return done
+    branch = engine.branch(address.database, address.branch)
 
     def work(connection: apsw.Connection) -> list[Rows]:
         connection.execute("BEGIN IMMEDIATE")
@@ -106,6 +86,24 @@ def _batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Par
     for rows in results:
         rows.txid = txid
     return BatchResult(results, txid)
+
+
+def _read_batch(
+    engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]
+) -> BatchResult | None:
+    """What the statements give if they only read, None if they have to write."""
+    if address.position is None:
+        branch = engine.branch(address.database, address.branch)
+        view, exact = branch.head(), True
+    else:
+        branch, view, exact = see(engine, address)
+    with branch.readers.on(view) as connection:
+        if address.position is None and not all(_reads_only(connection, text) for text, _ in statements):
+            return None
+        results = _run_all(connection, statements, view.txid)
+        for rows in results:
+            rows.exact = exact
+        return BatchResult(results, view.txid, exact)
 
 
 def _reads_only(connection: apsw.Connection, text: str) -> bool:

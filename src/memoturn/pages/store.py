@@ -172,7 +172,7 @@ class SegmentStore:
             if crc32(frame) != crc:
                 frame = self._read_again(key, offset, length, crc)
         except ObjectNotFound:
-            raise _gone(key) from None
+            raise SegmentGoneError(key) from None
         return decode_frame(frame)
 
     def _read(self, key: str, offset: int, length: int) -> bytes | memoryview:
@@ -230,10 +230,4 @@ def _naming(key: str) -> Iterator[None]:
     except CorruptError as error:
         raise CorruptError(f"{key}: {error}") from None
     except ObjectNotFound:
-        raise _gone(key) from None
-
-
-def _gone(key: str) -> SegmentGoneError:
-    return SegmentGoneError(
-        f"{key} is gone: what held it was merged, cut or deleted longer than a grace period ago; read again"
-    )
+        raise SegmentGoneError(key) from None

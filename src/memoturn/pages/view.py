@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError, TxidNotRetainedError
 from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
@@ -66,7 +66,7 @@ class View:
     """
 
     __slots__ = (
-        "_base", "_base_key", "_cached", "_grown_by", "_memo", "_packs", "_recent", "_store",
+        "_base", "_base_key", "_cached", "_memo", "_packs", "_recent", "_store",
         "checksum", "page_count", "stretch", "time", "txid",
     )  # fmt: skip
 
@@ -89,18 +89,6 @@ class View:
             self._base_key, self._base = layers[-1].key, store.base(layers[-1].key)
         self._memo: dict[PageNo, Spot | None] = {}
         self._recent: tuple[dict[PageNo, Spot], ...] = ()
-        self._grown_by: tuple[str, Any] | None = None
-
-    def segments(self) -> Iterator[str]:
-        """The keys of the segments that the view may read."""
-        grown = self._grown_by
-        while grown is not None:
-            yield grown[0]
-            grown = grown[1]
-        for _, key, _, _ in self._packs:
-            yield key
-        if self._base_key:
-            yield self._base_key
 
     def remember(self, before: View) -> None:
         """Take over what a view of the same position knows, as far as the segments are still the same.
@@ -141,7 +129,6 @@ class View:
         while older and len(older[0]) <= 2 * len(newest):
             newest = {**older.pop(0), **newest}
         view._recent = (newest, *older)
-        view._grown_by = (key, self._grown_by)
         return view
 
     def page(self, page_no: PageNo) -> bytes:
