@@ -6,7 +6,6 @@ needs no statistics to prefer it. `_id` is the key of the table and not kept in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +15,13 @@ from memoturn.models import json_text, paths, updates
 from memoturn.models.collections import check_collection, escaped, identifier, names_after
 from memoturn.models.filters import Condition
 from memoturn.models.reserved import Connection, amend, ask, tell, transact
+from memoturn.models.stored_json import given, kept
 from memoturn.models.updates import Change
 
 PREFIX: Final = "__memoturn_docs_"
 MAX_DOCUMENT: Final = 32 * MIB
 MAX_ID: Final = 512
 MAX_INDEXES: Final = 64
-_RARE: Final = "\\u000"
-"""What JSON text has in it where a name may not be kept as it is given."""
 
 
 class Table(NamedTuple):
@@ -73,30 +71,12 @@ def encode(document: object, new_id: str) -> tuple[str, str]:
     if type(document) is dict and "_id" in document:
         new_id = check_id(document["_id"])
         document = {name: value for name, value in document.items() if name != "_id"}
-    return new_id, _kept("a document", document)
+    return new_id, kept("a document", document, MAX_DOCUMENT)
 
 
 def decode(id_: str, text: str) -> dict[str, Any]:
     """A document as it was given, its id first."""
-    return {"_id": id_, **_given(text)}
-
-
-def _kept(what: str, document: object) -> str:
-    text = json_text.encode_object(what, document, MAX_DOCUMENT).decode()
-    return text if _RARE not in text else json_text.encode(what, _renamed(document, paths.kept_name)).decode()
-
-
-def _given(text: str) -> Any:
-    document = json_text.decode(text)
-    return document if _RARE not in text else _renamed(document, paths.given_name)
-
-
-def _renamed(value: Any, rename: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {rename(name): _renamed(item, rename) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_renamed(item, rename) for item in value]
-    return value
+    return {"_id": id_, **given(text)}
 
 
 # Reading.
@@ -181,10 +161,10 @@ def update(connection: Connection, table: Table, where: Condition, changes: list
     found = ask(connection, sql, where.params)
     changed = []
     for id_, before in found:
-        document = _given(before)
+        document = given(before)
         try:
             updates.apply(document, changes)
-            after = _kept("the document", document)
+            after = kept("the document", document, MAX_DOCUMENT)
         except InvalidRequestError as error:
             error.args = (f"document {id_!r}: {error}; nothing was changed",)
             raise

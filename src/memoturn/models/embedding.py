@@ -18,7 +18,7 @@ _LONGEST: Final = 1e18
 def encode(vector: Any) -> bytes:
     """A sequence of numbers, or an array of numpy, as bytes. Raises `InvalidRequestError`."""
     items = vector.tolist() if hasattr(vector, "tolist") else vector
-    if isinstance(items, str | bytes | dict) or not hasattr(items, "__len__"):
+    if isinstance(items, str | bytes | dict) or not hasattr(items, "__getitem__"):
         raise InvalidRequestError(f"a vector is a list of numbers, not {shown(vector)}")
     if not 1 <= len(items) <= MAX_DIMENSION:
         raise InvalidRequestError(f"a vector has 1 to {MAX_DIMENSION:,} numbers, not {len(items):,}")

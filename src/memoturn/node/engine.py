@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import apsw
 
+from memoturn.base.cache import GenerationalCache
 from memoturn.base.clock import Clock, SystemClock
 from memoturn.base.errors import (
     BranchNotFoundError,
@@ -23,7 +24,7 @@ from memoturn.base.errors import (
 )
 from memoturn.base.ids import Ids
 from memoturn.base.names import check_name
-from memoturn.base.settings import Settings
+from memoturn.base.settings import MIB, Settings
 from memoturn.base.txids import EMPTY
 from memoturn.bucket import Bucket, ObjectNotFound, directory_of, open_bucket, probe
 from memoturn.database.branch import Branch
@@ -42,7 +43,16 @@ from memoturn.pages.disk import DiskTier
 from memoturn.pages.store import SegmentStore
 
 _log: Final = logging.getLogger("memoturn")
+_DERIVED_BYTES: Final = 256 * MIB
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Derived(Protocol):
+    """What was computed from the content of a database, and can be computed again."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes in memory."""
 
 
 class BackgroundShipper(Protocol):
@@ -103,6 +113,9 @@ class Engine:
         )
         self._opening = threading.Lock()
         self._asked_for: set[str] = set()
+        self.derived: GenerationalCache[Hashable, Derived] = GenerationalCache(
+            _DERIVED_BYTES, lambda kept: kept.weight
+        )
         self._closed: str | None = None
 
         self._machine: Machine | None = None

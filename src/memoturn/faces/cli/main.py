@@ -21,6 +21,7 @@ from memoturn.faces.cli import (
     kv,
     maintenance,
     sql,
+    vectors,
 )
 from memoturn.faces.cli.command import Group, Json, Url, command
 from memoturn.faces.cli.errors import Exit, report
@@ -104,6 +105,7 @@ command(app, "undo")(checkpoints.undo)
 command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
 app.add_typer(docs.app, name="docs")
+app.add_typer(vectors.app, name="vectors")
 command(app, "verify")(maintenance.verify)
 command(app, "compact")(maintenance.compact)
 command(app, "config")(config.config)

@@ -24,6 +24,7 @@ from memoturn.faces.embedded.documents import Docs
 from memoturn.faces.embedded.kv import KV
 from memoturn.faces.embedded.maintenance import Maintenance
 from memoturn.faces.embedded.transcripts import Turns
+from memoturn.faces.embedded.vectors import Vectors
 from memoturn.faces.wire import (
     BatchResult,
     BranchInfo,
@@ -189,6 +190,11 @@ class Database:
     def docs(self) -> Docs:
         """JSON documents in collections."""
         return Docs(self._engine, self._address)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """Vectors by id, in collections."""
+        return Vectors(self._engine, self._address)
 
     def at(self, position: At, *, exact: bool = False) -> Database:
         """A read-only handle to a checkpoint, a txid or a time of this branch.
