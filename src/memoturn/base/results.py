@@ -319,6 +319,20 @@ class CompactResult(Struct, frozen=True):
     branches: list[CompactedBranch]
 
 
+class RetainedBranch(Struct, frozen=True):
+    """What retention did with a branch.
+
+    Every txid can be restored from `exact_txid` on, and from `floor_txid` on the snapshots. `bases` are the positions
+    of which it wrote snapshots, of `bytes_written` in all.
+    """
+
+    name: str
+    exact_txid: int
+    floor_txid: int
+    bases: tuple[int, ...]
+    bytes_written: int
+
+
 class GcGroup(Struct, frozen=True):
     """Objects of one kind that are not alive: `removed`, or they wait for their grace period, or are `kept`."""
 

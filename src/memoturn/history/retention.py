@@ -21,7 +21,7 @@ from memoturn.manifest import rules
 from memoturn.manifest.coverage import has_base_at, kept, lineage
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import first_own
+from memoturn.manifest.timeline import first_own, stretch_at
 
 DAY_MS: Final = 24 * 3600 * 1000
 SLOT_MS: Final = DAY_MS // 4
@@ -86,7 +86,9 @@ def plan(
 
     def needed(exact: TXID) -> list[TXID]:
         of_days = [
-            day.txid for day in days if day.txid < exact and (day.time > windows.snapshots or day.txid in based)
+            day.txid
+            for day in days
+            if day.txid < exact and (day.time > windows.snapshots or day.txid in based)
         ]
         return [*of_days, exact]
 
@@ -97,13 +99,14 @@ def plan(
             exact = target
             break
     days_bases = [txid for txid in needed(exact) if txid not in based] if exact > manifest.exact_txid else []
-    with_bases = _with_bases(manifest, days_bases)
-    bases = [*days_bases, *_bases_of_pins(with_bases, exact, pins, weights)]
-
-    snapshots = sorted((based | set(days_bases)) & times.keys())
-    old = [t for t in snapshots if manifest.floor_txid < t <= exact and times[t] <= windows.snapshots]
     keep = {*needed(exact), *pins, *manifest.checkpoints.values()}
     extra = _extra(names, manifest.exact_txid, exact, keep, times)
+    thinner = replace(manifest, segments=tuple(s for s in manifest.segments if s not in set(map(str, extra))))
+    with_bases = _with_bases(thinner, days_bases)
+    bases = [*days_bases, *_bases_of_pins(with_bases, exact, pins, weights)]
+
+    snapshots = ((based | {*days_bases}) - {base.max_txid for base in extra}) & times.keys()
+    old = [t for t in snapshots if manifest.floor_txid < t <= exact and times[t] <= windows.snapshots]
     return Plan(tuple(sorted(bases)), exact, max([manifest.floor_txid, *old]), extra)
 
 
@@ -162,26 +165,28 @@ def _is_worth(
     return sum(sizes) <= sum(weights.pack(pack) for pack in before - after)
 
 
-def _bases_of_pins(
-    manifest: Manifest, exact: TXID, pins: Collection[TXID], weights: Weights
-) -> list[TXID]:
+def _bases_of_pins(manifest: Manifest, exact: TXID, pins: Collection[TXID], weights: Weights) -> list[TXID]:
     """Positions below the exact window for whose sake alone packs would stay: where a base is worth it, one each."""
     own = first_own(manifest)
     positions = {txid for txid in (*manifest.checkpoints.values(), *pins) if own <= txid < exact}
-    stretches = kept(manifest, exact, positions).stretches
+    ends = [*(TXID(stretch.from_txid - 1) for stretch in manifest.timeline[1:]), manifest.head_txid]
+    begins = [max(s.from_txid, exact) for s, end in zip(manifest.timeline, ends, strict=True) if end >= exact]
     earlier = {
-        stretch.base_txid
-        for stretch in manifest.timeline[1:]
-        if stretch.base == "self" and stretch.from_txid in stretches and own <= stretch.base_txid < exact
+        stretch_at(manifest, passed).base_txid
+        for txid in (*positions, *begins)
+        for passed in lineage(manifest, txid).stretches[:-1]
     }
     wanted = sorted(
-        t for t in positions | earlier if not has_base_at(manifest, t) and _has_pages(manifest, t)
+        t
+        for t in positions | earlier
+        if own <= t < exact and not has_base_at(manifest, t) and _has_pages(manifest, t)
     )
     before = _packs(manifest, exact, positions)
     by_stretch: dict[TXID, list[TXID]] = {}
     for txid in wanted:
         by_stretch.setdefault(lineage(manifest, txid).stretches[0], []).append(txid)
-    for group in (wanted, *(by_stretch.values() if len(by_stretch) > 1 else ())):
+    groups: list[list[TXID]] = [wanted, *(by_stretch.values() if len(by_stretch) > 1 else ())]
+    for group in groups:
         saved = before - _packs(_with_bases(manifest, group), exact, positions)
         size = sum(weights.base(manifest, txid) for txid in group)
         if saved and size <= max(SMALL, sum(weights.pack(pack) for pack in saved)):
