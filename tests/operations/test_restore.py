@@ -18,8 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from memoturn import Database, Memoturn, TxidNotRetainedError
 from memoturn.base.settings import CommitSettings, HistorySettings, Settings
-from memoturn.operations import maintenance
-from tests.support import ManualClock, assert_view_is_whole, branch_of, engine_of, values
+from tests.support import ManualClock, assert_view_is_whole, branch_of, values
 
 DAY = 86_400
 GRACE = 600
@@ -27,6 +26,19 @@ GRACE = 600
 
 def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000)
+
+
+class Clock(ManualClock):
+    """A wall clock that is set forward and back; what it is set forward has passed."""
+
+    passed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        self.passed += max(seconds, 0.0)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed
 
 
 @dataclass
@@ -49,8 +61,7 @@ class Restoring(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        self.clock = ManualClock()
-        self.latest = self.clock.ms
+        self.clock = Clock()
         history = HistorySettings(
             pitr_retention_secs=self.fine, pitr_snapshot_retention_secs=self.snapshots, gc_grace_secs=GRACE
         )
@@ -97,6 +108,12 @@ class Restoring(RuleBasedStateMachine):
     @rule(hours=st.integers(1, 60))
     def time_passes(self, hours: int) -> None:
         self.clock.advance(hours * 3600)
+
+    @rule(which=st.integers(0, 9), days=st.integers(1, 8), count=st.integers(1, 2))
+    def days_pass(self, which: int, days: int, count: int) -> None:
+        for _ in range(days):
+            self.clock.advance(DAY)
+            self.commit(which, count, False)
 
     @rule(seconds=st.integers(1, 20_000))
     def the_clock_goes_back(self, seconds: int) -> None:
@@ -179,6 +196,8 @@ class Restoring(RuleBasedStateMachine):
             self.mt.maintenance.gc("x")
             self.clock.advance(GRACE + 1)
             self.mt.maintenance.gc("x")
+            for name in self.lines:
+                branch_of(self.db(name)).forget()
 
     def check_the_promise(self) -> None:
         """Every txid of the fine window, and of each day within the snapshot window one, of a branch's own."""
@@ -297,4 +316,3 @@ TestRestoring = Restoring.TestCase
 TestRestoring.settings = settings(max_examples=60, stateful_step_count=30, **_BOUNDS)
 TestRestoringWithoutFineWindow = RestoringWithoutFineWindow.TestCase
 TestRestoringWithoutFineWindow.settings = settings(max_examples=30, stateful_step_count=30, **_BOUNDS)
-_ = (maintenance, engine_of)
