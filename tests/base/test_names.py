@@ -31,8 +31,8 @@ positions = st.one_of(
     checkpoints.map(AtCheckpoint),
 )
 addresses = st.one_of(
-    st.builds(Address, names, st.none(), st.none()),
-    st.builds(Address, names, names, st.none() | positions),
+    st.builds(Address, names, st.none(), st.none(), st.just(False)),
+    st.builds(Address, names, names, st.none() | positions, st.just(False)),
 )
 
 

@@ -2,50 +2,97 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from memoturn.base.errors import UnavailableError
 from memoturn.base.ids import Ids
+from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket import ObjectNotFound
-from memoturn.database.publish import Upload, put_fresh
+from memoturn.bucket.memory import MemoryBucket
+from memoturn.database.publish import Publisher, Upload
 from memoturn.faces.embedded.client import Database
+from memoturn.manifest import rules
+from memoturn.manifest.invariants import check_manifest
+from memoturn.manifest.model import Manifest
+from memoturn.manifest.register import Register
 from memoturn.manifest.segment_name import SegmentName
+from memoturn.manifest.watch import AloneWatch
 from tests.bucket.faulty import StoppedClock
 from tests.support import branch_of, values
 
-
-def put_slowly(clock: StoppedClock, seconds: list[float], seen: list[str], grace: float = 600) -> str:
-    def put(upload: Upload) -> str:
-        clock.sleep(10_000)  # While it is being sent nobody can see it.
-        list(upload.chunks([b"data"]))
-        clock.sleep(seconds.pop(0))
-        seen.append(upload.mark)
-        return upload.mark
-
-    return put_fresh(clock, Ids(), grace, put, marked=False)
+KEY = "db/d_1/branches/main.json"
 
 
-def test_what_was_put_lately_may_be_linked() -> None:
-    seen: list[str] = []
-    assert put_slowly(StoppedClock(), [299], seen) == ""
-    assert seen == [""]
+class Bench:
+    """A manifest, and a publisher of bases for it that is as slow as a test says."""
+
+    def __init__(self, grace: float = 600) -> None:
+        self.clock = StoppedClock()
+        ids = Ids()
+        self.manifests = Register(Manifest, check_manifest, MemoryBucket(self.clock), AloneWatch(), ids)
+        first = replace(
+            rules.root("main", "b_1", UnixMs(1)), head_txid=TXID(3), segments=("ltx/0/1-3-1.ltx",)
+        )
+        self.manifests.create(KEY, first)
+        self.publisher = Publisher(self.manifests, self.clock, ids, grace)
+        self.marks: list[str] = []
+
+    def publish(self, *seconds: float) -> Manifest:
+        """Each try takes so long after the object was there."""
+        left = list(seconds)
+
+        def put(upload: Upload) -> SegmentName:
+            self.clock.sleep(10_000)  # While it is being sent nobody can see it.
+            list(upload.chunks([b"data"]))
+            self.clock.sleep(left.pop(0))
+            self.marks.append(upload.mark)
+            return SegmentName.base(TXID(3), 1, upload.mark)
+
+        return self.publisher.publish(KEY, put, rules.add_base)[1]
+
+
+def test_what_was_put_lately_is_linked() -> None:
+    bench = Bench()
+    assert bench.publish(299).segments[-1] == f"base/3-1-{bench.marks[0]}.ltx"
 
 
 def test_what_has_been_there_for_half_the_grace_is_put_again_under_another_name() -> None:
-    seen: list[str] = []
-    assert put_slowly(StoppedClock(), [301, 301, 1], seen) == seen[-1]
-    assert seen[0] == ""
-    assert len(set(seen)) == 3
-    SegmentName.parse(f"ltx/1/1-2-3-{seen[1]}.ltx")
+    bench = Bench()
+    manifest = bench.publish(301, 301, 1)
+    assert len(set(bench.marks)) == 3
+    assert manifest.segments == ("ltx/0/1-3-1.ltx", f"base/3-1-{bench.marks[2]}.ltx")
 
 
 def test_a_store_that_is_always_too_slow_is_reported() -> None:
     with pytest.raises(UnavailableError, match="MEMOTURN_GC_GRACE_SECS"):
-        put_slowly(StoppedClock(), [301] * 3, [])
+        Bench().publish(301, 301, 301)
 
 
 def test_without_grace_there_is_nothing_to_wait_for() -> None:
-    assert put_slowly(StoppedClock(), [301], [], grace=0) == ""
+    assert len(Bench(grace=0).publish(301).segments) == 2
+
+
+def test_a_publisher_that_was_stopped_on_its_way_to_the_manifest_looks_at_the_time_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has looked, is stopped for longer than the grace period, and a collector has been there meanwhile."""
+    bench = Bench()
+    bucket = bench.manifests._bucket
+    real = bucket.replace
+
+    def stopped(*args: Any) -> Any:
+        monkeypatch.setattr(bucket, "replace", real)
+        bench.clock.sleep(1000)
+        bench.manifests.update(KEY, rules.touch)
+        return real(*args)
+
+    monkeypatch.setattr(bucket, "replace", stopped)
+    manifest = bench.publish(1, 1)
+    assert len(bench.marks) == 2
+    assert manifest.segments == ("ltx/0/1-3-1.ltx", f"base/3-1-{bench.marks[1]}.ltx")
 
 
 def test_a_shipment_that_is_tried_again_has_another_name(

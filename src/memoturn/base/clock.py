@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,17 @@ class Clock(Protocol):
         """The wall clock, in milliseconds since the Unix epoch."""
 
     def monotonic(self) -> float:
-        """Seconds that never run backwards, from an arbitrary start."""
+        """Seconds that never run backwards, from an arbitrary start; where it can be had, also while suspended."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
+
+
+# Grace periods and leases run on while a machine sleeps.
+if hasattr(time, "CLOCK_BOOTTIME"):
+    _since_boot = functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+else:
+    _since_boot = functools.partial(time.monotonic)
 
 
 class SystemClock:
@@ -31,7 +39,7 @@ class SystemClock:
         return UnixMs(time.time_ns() // 1_000_000)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return _since_boot()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -18,7 +18,7 @@ from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.log import CommitLog
 from memoturn.database.neighbours import Neighbours
-from memoturn.database.publish import Upload, put_fresh
+from memoturn.database.publish import Publisher
 from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest, Owner, Parent
@@ -28,8 +28,6 @@ from memoturn.pages.store import SegmentStore
 
 if TYPE_CHECKING:
     from memoturn.database.branch import Branch
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -71,14 +69,13 @@ class Environment:
     on_owned: Callable[[Branch], None]
     """Called with a branch when this process has become its owner."""
 
+    publisher: Publisher
+    """Puts and links what maintenance writes."""
+
     grace: float = 600.0
-    """Seconds for which a collector leaves alone what nothing needs; see `publish`."""
+    """Seconds for which a collector leaves alone what nothing needs."""
 
     written: Written = field(default_factory=Written)
-
-    def put_fresh(self, put: Callable[[Upload], T], *, marked: bool = True) -> T:
-        """`publish.put_fresh` with this environment's clock, ids and grace."""
-        return put_fresh(self.clock, self.ids, self.grace, put, marked=marked)
 
     def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
         """`manifest_of`, by what this process knows."""
@@ -97,12 +94,11 @@ def manifest_of(manifests: Register[Manifest], parent: Parent, at: TXID, afresh:
     key = keys.manifest_key(parent.db_uuid, parent.branch_id)
     former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
     for look in (manifests.read,) if afresh else (manifests.current, manifests.read):
-        with contextlib.suppress(ObjectNotFound):
-            manifest = look(key).record
-            if manifest.incarnation != parent.incarnation:
-                manifest = look(former).record
-            if manifest.head_txid >= at:
-                return manifest
+        for place in (key, former):
+            with contextlib.suppress(ObjectNotFound):
+                manifest = look(place).record
+                if manifest.incarnation == parent.incarnation and manifest.head_txid >= at:
+                    return manifest
     raise BranchNotFoundError(
         f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
     )

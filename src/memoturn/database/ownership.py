@@ -30,7 +30,7 @@ from memoturn.base.txids import PAGE_SIZE, TXID, PageNo, UnixMs
 from memoturn.bucket import NO_VERSION
 from memoturn.database import recovery
 from memoturn.database.environment import Environment
-from memoturn.database.publish import Upload
+from memoturn.database.publish import new_mark
 from memoturn.database.standing import Standing
 from memoturn.database.tail import Commit, Tail
 from memoturn.database.writer import Writer
@@ -134,14 +134,10 @@ class Ownership(Standing):
         """
         env = self._env
         pack = build_pack([commit.packed for commit in commits])
-
-        def put(upload: Upload) -> tuple[SegmentName, str]:
-            name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch, upload.mark)
-            key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
-            env.bucket.put(key, upload.chunks(pack.chunks))
-            return name, key
-
-        name, key = env.put_fresh(put, marked=again)
+        mark = new_mark(env.ids) if again else ""
+        name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch, mark)
+        key = keys.segment_key(self.db_uuid, self.incarnation, str(name))
+        env.bucket.put(key, pack.chunks)
         env.store.keep_index(key, pack.index)
         env.written.committed += pack.index.data_length + pack.index.footer_length
         return name, key

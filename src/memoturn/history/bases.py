@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError, InternalError
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
@@ -22,6 +22,14 @@ _PIECE: Final = 32
 """Pages after which the work may pause: compressing them takes some tenths of a millisecond."""
 
 
+class _Made(NamedTuple):
+    """A base that was put, and its bytes with those of its index."""
+
+    name: SegmentName
+    key: str
+    bytes: int
+
+
 def write_base(
     env: Environment, db_uuid: str, manifest: Manifest, txid: TXID, budget: Budget
 ) -> tuple[Manifest, int]:
@@ -38,7 +46,7 @@ def write_base(
     budget.expect(view.page_count * PAGE_SIZE)
     cached: dict[PageNo, Version] = {}
 
-    def put(upload: Upload) -> tuple[SegmentName, str, bytes, int]:
+    def put(upload: Upload) -> _Made:
         name = SegmentName.base(txid, manifest.epoch, upload.mark)
         key = keys.segment_key(db_uuid, manifest.incarnation, str(name))
         cached.clear()
@@ -46,26 +54,24 @@ def write_base(
         env.bucket.put(key, upload.chunks(writer))
         index = writer.index_object
         env.bucket.put(keys.base_index_key(key), index)
-        return name, key, index, writer.snapshot_length + len(index)
+        parsed = parse_base_tail(index, len(index))
+        if not isinstance(parsed, BaseIndex):
+            raise CorruptError(f"the index of {key} cannot be read back")
+        env.store.keep_index(key, parsed)
+        return _Made(name, key, writer.snapshot_length + len(index))
 
-    name, key, index, written = env.put_fresh(put)
-    parsed = parse_base_tail(index, len(index))
-    if not isinstance(parsed, BaseIndex):
-        raise CorruptError(f"the index of {key} cannot be read back")
-    env.store.keep_index(key, parsed)
-    env.written.compacted += written
-
-    def link(current: Manifest) -> Manifest:
+    def link(current: Manifest, made: _Made) -> Manifest:
         rules.check_incarnation(current, manifest.incarnation)
-        return rules.add_base(current, name)
+        return rules.add_base(current, made.name)
 
-    held = env.manifests.update(keys.manifest_key(db_uuid, manifest.branch_id), link)
+    made, after = env.publisher.publish(keys.manifest_key(db_uuid, manifest.branch_id), put, link)
+    env.written.compacted += made.bytes
     for page_no, version in cached.items():
         page = env.store.cached(version)
         if page is not None:
-            env.store.keep((key, None, page_no), page)
+            env.store.keep((made.key, None, page_no), page)
     budget.spend()
-    return held.record, written
+    return after, made.bytes
 
 
 def _pages(

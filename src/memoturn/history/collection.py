@@ -182,6 +182,7 @@ class Collector:
         candidates = Candidates(censuses.objects())
         prefix = keys.database_prefix(db_uuid)
         incarnation, named, needed = "", frozenset[str](), frozenset[str]()
+        touched: set[Incarnation] = set()
         manifest: Manifest | None = None
         for info in self.env.bucket.list(prefix):
             name = info.key[len(prefix) :]
@@ -203,6 +204,18 @@ class Collector:
                 continue
             listed = candidates.find(name)
             is_named = rest in named
+            if (
+                listed is not None
+                and listed[0]
+                and not is_named
+                and segment.level != 0
+                and owner not in touched
+            ):
+                touched.add(owner)
+                self._touch(records, owner)
+                manifest = records[owner].manifest if owner in records else None
+                named = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
+                is_named = rest in named
             if listed is not None and listed[0] and not is_named and info.modified_ms <= listed[1]:
                 self.tally.add(info, "removed", why_dead(manifest, is_named))
                 self.remove(info.key)
@@ -290,6 +303,16 @@ class Collector:
             return
         self.tally.cut += held.record.segments != manifest.segments
         records[manifest.incarnation] = record._replace(held=held)
+
+    def _touch(self, records: dict[Incarnation, Record], incarnation: Incarnation) -> None:
+        """Write a manifest once more, before anything is deleted that a publisher may be about to link there.
+
+        Whoever was stopped on its way to link it has to read the manifest again then, and finds that too much time
+        has passed. Packs of level 0 need none of this: what the head has passed can never be linked.
+        """
+        record = records.get(incarnation)
+        if record is not None and record.manifest.deleted_at is None:
+            self._change(records, record, rules.touch)
 
     def _free(
         self, records: dict[Incarnation, Record], censuses: Censuses, now: UnixMs

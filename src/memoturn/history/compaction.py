@@ -112,24 +112,22 @@ def merge(
             yield from _verified(env, source, index, budget)
         yield merged.footer
 
-    def put(upload: Upload) -> tuple[SegmentName, str]:
+    def put(upload: Upload) -> SegmentName:
         first, last = step.packs[0], step.packs[-1]
         name = SegmentName.pack(step.level, first.min_txid, last.max_txid, last.epoch, upload.mark)
         key = keys.segment_key(db_uuid, manifest.incarnation, str(name))
         env.bucket.put(key, upload.chunks(data()))
-        return name, key
+        env.store.keep_index(key, merged.index)
+        return name
 
-    name, key = env.put_fresh(put)
-    env.store.keep_index(key, merged.index)
-    env.written.compacted += size
-
-    def link(current: Manifest) -> Manifest:
+    def link(current: Manifest, name: SegmentName) -> Manifest:
         rules.check_incarnation(current, manifest.incarnation)
         return rules.merge_segments(current, step.packs, name)
 
-    held = env.manifests.update(keys.manifest_key(db_uuid, manifest.branch_id), link)
+    _, after = env.publisher.publish(keys.manifest_key(db_uuid, manifest.branch_id), put, link)
+    env.written.compacted += size
     budget.spend(len(merged.footer))
-    return held.record, size
+    return after, size
 
 
 def _verified(env: Environment, source: str, index: PackIndex, budget: Budget) -> Iterator[bytes]:

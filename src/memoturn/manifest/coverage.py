@@ -57,13 +57,12 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
         stretch = stretch_at(manifest, at)
         passed.append(stretch.from_txid)
         base = _newest_base(segments, stretch.from_txid, at)
-        oldest = stretch.from_txid if base is None else TXID(base.max_txid + 1)
-        packs = [s for s in segments if not s.is_base and s.max_txid >= oldest and s.min_txid <= at >= oldest]
+        oldest = _first_commit(manifest, stretch) if base is None else TXID(base.max_txid + 1)
+        packs = [s for s in segments if not s.is_base and max(s.min_txid, oldest) <= min(s.max_txid, at)]
         packs.sort(key=lambda s: s.max_txid, reverse=True)
         parts += [Part(pack, oldest, at) for pack in packs]
         if gap is None and at >= manifest.timeline[0].from_txid:
-            first = oldest if base is not None else _first_commit(manifest, stretch)
-            gap = _newest_missing(packs, first, at)
+            gap = _newest_missing(packs, oldest, at)
         if base is not None:
             parts.append(Part(base, EMPTY, base.max_txid))
             return Lineage(tuple(parts), None, tuple(passed), gap)
@@ -78,8 +77,11 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
             return Lineage(tuple(parts), at, tuple(passed), gap)
 
 
-def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID]) -> Kept:
-    """What is needed so that every txid from `exact` on, and each of `positions`, can be restored."""
+def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID], until: TXID | None = None) -> Kept:
+    """What is needed so that every txid from `exact` on, and each of `positions`, can be restored.
+
+    With `until`, the branch is taken to end there, as a deleted one does for those who descend from it.
+    """
     segments: set[SegmentName] = set()
     stretches: set[TXID] = set()
     inherited: set[TXID] = set()
@@ -93,7 +95,7 @@ def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID]) -> Kept:
 
     for at in positions:
         keep(at)
-    for first, last in _runs(manifest, exact):
+    for first, last in _runs(manifest, exact, until):
         keep(first)
         stretches.add(stretch_at(manifest, first).from_txid)
         segments.update(
@@ -126,16 +128,17 @@ def has_base_at(manifest: Manifest, txid: TXID) -> bool:
     return any(name.is_base and name.max_txid == txid for name in map(SegmentName.parse, manifest.segments))
 
 
-def _runs(manifest: Manifest, exact: TXID) -> Iterator[tuple[TXID, TXID]]:
+def _runs(manifest: Manifest, exact: TXID, until: TXID | None = None) -> Iterator[tuple[TXID, TXID]]:
     """The positions of the branch's own from `exact` on: first and last of each stretch."""
     timeline = manifest.timeline
+    head = manifest.head_txid if until is None else min(until, manifest.head_txid)
     for number, stretch in enumerate(timeline):
-        end = timeline[number + 1].from_txid - 1 if number + 1 < len(timeline) else manifest.head_txid
+        end = min(timeline[number + 1].from_txid - 1, head) if number + 1 < len(timeline) else head
         first = max(stretch.from_txid, exact)
         if first <= end:
             yield first, TXID(end)
-    if manifest.head_txid < timeline[0].from_txid:
-        yield manifest.head_txid, manifest.head_txid
+    if head < timeline[0].from_txid:
+        yield head, head
 
 
 def _newest_base(segments: list[SegmentName], since: TXID, until: TXID) -> SegmentName | None:

@@ -32,6 +32,7 @@ from memoturn.database.environment import Environment
 from memoturn.database.log import CommitLog
 from memoturn.database.logfile import DiskDirectory
 from memoturn.database.neighbours import Machine, Neighbours, NoNeighbours
+from memoturn.database.publish import Publisher
 from memoturn.database.recovery import overtaken, set_aside
 from memoturn.database.shipper import Shippable, Shipper
 from memoturn.manifest import keys, rules
@@ -140,6 +141,7 @@ class Engine:
             prepare=prepare,
             on_unshipped=self.shipper.notice,
             on_owned=self._keep,
+            publisher=Publisher(self.manifests, clock, ids, settings.history.gc_grace_secs),
             grace=settings.history.gc_grace_secs,
         )
         _engines.add(self)

@@ -36,7 +36,6 @@ _ORDER: Final = [
     "docs",
     "verify",
     "compact",
-    "retain",
     "config",
     "demo",
     "completions",
@@ -109,7 +108,6 @@ app.add_typer(docs.app, name="docs")
 app.add_typer(vectors.app, name="vectors")
 command(app, "verify")(maintenance.verify)
 command(app, "compact")(maintenance.compact)
-command(app, "retain")(maintenance.retain)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)
