@@ -19,6 +19,7 @@ from memoturn.base.errors import (
     UndecidedWriteError,
 )
 from memoturn.base.ids import Ids
+from memoturn.base.txids import UnixMs
 from memoturn.bucket import NO_VERSION, Bucket, BucketSettings, ObjectInfo, ObjectNotFound, Version
 from memoturn.bucket.bucket import LandedCheck, Pieces, StaleVersionError
 from memoturn.bucket.conditional import ConditionalWriter
@@ -48,13 +49,16 @@ class Faults:
 
 
 CALM = Faults()
+STORE_EPOCH_MS = 1_800_000_000_000
+_DELETES = 3
+"""How often a client sends a deletion again; a real one does the same."""
 
 
 class _Request(NamedTuple):
-    """A write that is on its way. `expected` is False for one without a condition."""
+    """A write that is on its way; without a body, a deletion. `expected` is False for one without a condition."""
 
     key: str
-    body: bytes
+    body: bytes | None
     expected: Version | bool | None
     label: Any
 
@@ -64,6 +68,7 @@ class Store:
 
     def __init__(self, scheduler: Scheduler, oracle: Oracle) -> None:
         self.objects: dict[str, tuple[bytes, Version]] = {}
+        self.modified: dict[str, UnixMs] = {}
         self.landed: set[bytes] = set()
         """The bodies of all conditional writes that were ever carried out."""
         self.denied: dict[bytes, str] = {}
@@ -79,6 +84,8 @@ class Store:
         """Do what the request says, if its condition holds."""
         key, body, expected, label = request
         there = self.objects.get(key)
+        if body is None:
+            return self._delete(key, label)
         if expected is None and there is not None:
             raise AlreadyExistsError(f"{key} exists")
         if isinstance(expected, Version):
@@ -89,6 +96,7 @@ class Store:
         self._number += 1
         version = Version(f'"{self._number}"', None)
         self.objects[key] = (body, version)
+        self.modified[key] = self.now_ms()
         try:
             if expected is not False:
                 if body in self.denied:
@@ -100,6 +108,20 @@ class Store:
             self._scheduler.fail(violation)
             raise
         return version
+
+    def _delete(self, key: str, label: Any) -> Version:
+        there = self.objects.pop(key, None)
+        if there is not None:
+            try:
+                self._oracle.deleted(key, there[0], label)
+            except Violation as violation:
+                self._scheduler.fail(violation)
+                raise
+        return NO_VERSION
+
+    def now_ms(self) -> UnixMs:
+        """The store's own time, which no machine's clock has to agree with."""
+        return UnixMs(STORE_EPOCH_MS + int(self._scheduler.now * 1000))
 
     def send_late(self, request: _Request) -> None:
         """Carry the request out some other time."""
@@ -165,7 +187,7 @@ class SimBucket(Bucket):
     def list(self, prefix: str, after: str | None = None) -> Iterator[ObjectInfo]:
         self._request("list", prefix)
         found = [
-            ObjectInfo(key, len(body), 0)  # type: ignore[arg-type]
+            ObjectInfo(key, len(body), self._store.modified[key])
             for key, (body, _) in sorted(self._store.objects.items())
             if key.startswith(prefix) and (after is None or key > after)
         ]
@@ -194,7 +216,16 @@ class SimBucket(Bucket):
         return self._checked(key, body, lambda: self._writer.replace(key, body, version, landed))
 
     def delete(self, key: str) -> None:
-        raise AssertionError(f"nothing deletes objects yet, and yet {key}")
+        for _ in range(_DELETES):
+            try:
+                self.delete_once(key)
+            except UnavailableError:
+                continue
+            return
+        raise UnavailableError(f"delete {key}: the store did not answer")
+
+    def delete_once(self, key: str) -> None:
+        self._write("delete", _Request(key, None, False, self._label()))
 
     def close(self) -> None:
         return None
@@ -251,7 +282,7 @@ class SimBucket(Bucket):
             if rng.random() < 0.2:
                 return NO_VERSION
             raise AlreadyExistsError("echo") if request.expected is None else StaleVersionError("echo")
-        if outcome == "echo":
+        if outcome == "echo" and request.body is not None:
             store.send_late(request)
         log(f"{verb} {request.key} -> {version.e_tag}")
         self._answer()
@@ -271,7 +302,7 @@ class SimBucket(Bucket):
             scheduler.kill(self._process)
             raise Crash
         if roll < faults.crash + faults.pause:
-            seconds = rng.random() * 8
+            seconds = rng.random() * (8 if rng.random() < 0.8 else 120)
             scheduler.log(f"pauses for {seconds:.1f} s before {verb} {key}")
             self._process.paused_until = scheduler.now + seconds
             scheduler.step()

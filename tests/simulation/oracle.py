@@ -2,7 +2,8 @@
 
 The oracle sees each write at the moment it takes effect. It rebuilds every position of every branch from the raw
 commits, with code that shares nothing with the engine's views, and holds every acknowledgement against that.
-History only ever grows: each write is checked to extend what was there, so what held once holds for good.
+The oracle forgets nothing: a write either extends what was there, or it is maintenance, which may take away only what
+nobody can name any more.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Line:
         self.images: dict[int, Image] = {}
         self.token_at: dict[int, str] = {}
         self.contents: set[tuple[str, ...]] = {()}
+        self.stretches: dict[int, tuple[str, int]] = {}
+        """By the txid at which each began: what it continues, and where. Also those that the manifest has dropped."""
         self.former: Manifest | None = None
 
     def add(self, txid: int, image: Image) -> None:
@@ -102,6 +105,10 @@ class Oracle:
         self.pins: list[Pin] = []
         self.writers: dict[tuple[str, int], str] = {}
         """Which process has written a branch under an epoch."""
+        self.named: dict[str, set[str]] = {}
+        """The objects that each manifest in the store names, by the manifest's key."""
+        self.removed = 0
+        """How many segments were deleted."""
         self.acknowledged = 0
 
     # Writes, as they take effect.
@@ -112,6 +119,7 @@ class Oracle:
         if "/branches/" in key:
             manifest = _manifest(body)
             old = None if before is None else _manifest(before)
+            self._name_objects(key, manifest)
             if "~" in key:
                 line = self.lines[manifest.incarnation]
                 require(manifest.incarnation in key, f"{key} holds {manifest.incarnation}")
@@ -130,6 +138,67 @@ class Oracle:
             same = before is None or before == body
             require(same, f"{key}: an immutable object was overwritten with other content")
 
+    def deleted(self, key: str, body: bytes, label: Any) -> None:
+        """The object at `key`, which held `body`, is gone."""
+        self.number += 1
+        if key.startswith("db/") and self._is_collected(key.split("/")[1]):
+            self.named.pop(key, None)
+        elif "/branches/" in key:
+            manifest = _manifest(body)
+            require(manifest.deleted_at is not None, f"{key}: a manifest was deleted whose branch lives")
+            require(not manifest.segments, f"{key}: a manifest was deleted that still names segments")
+            del self.named[key]
+            self.versions[key].append(Written(self.number, manifest, label))
+        elif key.startswith(keys.CATALOG):
+            raise Violation(f"{key}: a catalog entry was deleted")
+        else:
+            holders = [
+                holder
+                for holder, named in self.named.items()
+                if key in named and not self._is_late_copy(_manifest(self.objects[holder][0]), holder)
+            ]
+            require(not holders, f"{key} was deleted, and {holders} name it")
+            self.removed += keys.place_of(key).kind == "segment"
+
+    def is_dead(self, manifest_key: str) -> bool:
+        """Whether a branch is gone with its database, or with its manifest."""
+        if manifest_key not in self.objects:
+            return True
+        entries = [
+            versions[-1].record
+            for key, versions in self.versions.items()
+            if key.startswith(keys.CATALOG) and versions[-1].record.db_uuid == manifest_key.split("/")[1]
+        ]
+        return not any(entry.deleted_at is None for entry in entries)
+
+    def _is_collected(self, db_uuid: str) -> bool:
+        """Whether a database is dead for good: its catalog entry says so, or names another one by now."""
+        entries = [
+            versions
+            for key, versions in self.versions.items()
+            if key.startswith(keys.CATALOG) and any(v.record.db_uuid == db_uuid for v in versions)
+        ]
+        return all(v[-1].record.db_uuid != db_uuid or v[-1].record.collected for v in entries)
+
+    def _name_objects(self, key: str, manifest: Manifest) -> None:
+        """A manifest that is published never names an object that is not there."""
+        db_uuid = key.split("/")[1]
+        named = {
+            keys.segment_key(db_uuid, manifest.incarnation, each)
+            for name in map(SegmentName.parse, manifest.segments)
+            for each in name.objects
+        }
+        for new in named - self.named.get(key, set()):
+            there = new in self.objects or self._is_late_copy(manifest, key)
+            require(there, f"{key} seq {manifest.seq} names {new}, which is not there")
+        self.named[key] = named
+
+    def _is_late_copy(self, manifest: Manifest, key: str) -> bool:
+        """Whether a former manifest was copied from one that is being removed since: nobody needs it."""
+        line = self.lines.get(manifest.incarnation)
+        late = line is not None and line.manifest.removal is not None
+        return "~" in key and manifest.removal is None and late
+
     def _manifest_written(self, key: str, new: Manifest, old: Manifest | None, label: Any) -> None:
         if old is None or old.incarnation != new.incarnation:
             require(new.incarnation not in self.lines, f"{new.incarnation} was created twice")
@@ -137,6 +206,7 @@ class Oracle:
                 self._check_replaced(key, old)
             line = self.lines[new.incarnation] = Line(key, new)
             first = new.timeline[0]
+            line.stretches[first.from_txid] = first.base, first.base_txid
             line.add(first.base_txid, self._content(line, first.base, first.base_txid))
             require(new.head_txid == first.base_txid, f"{key}: a new branch begins at what it continues")
             return
@@ -146,33 +216,114 @@ class Oracle:
             new.head_txid >= old.head_txid, f"{what}: the head fell from {old.head_txid} to {new.head_txid}"
         )
         require(new.epoch >= old.epoch, f"{what}: the epoch fell from {old.epoch} to {new.epoch}")
-        require(new.segments[: len(old.segments)] == old.segments, f"{what}: segments were lost")
-        require(new.timeline[: len(old.timeline)] == old.timeline, f"{what}: the past was changed")
+        require(new.exact_txid >= old.exact_txid, f"{what}: the exact window reaches further back")
+        require(new.floor_txid >= old.floor_txid, f"{what}: the floor fell")
+        stayed = _common(old.timeline, new.timeline)
+        added = new.timeline[stayed:]
+        require(all(s.from_txid > old.head_txid for s in added), f"{what}: the past was changed")
         require(new.parent == old.parent, f"{what}: the parent changed")
         lost = old.checkpoints.keys() - new.checkpoints.keys()
         require(not lost, f"{what}: checkpoints were lost: {lost}")
         require(new.owner == old.owner or new.epoch > old.epoch, f"{what}: a new owner under an old epoch")
-        for name in new.segments[len(old.segments) :]:
+        gone = [name for name in old.segments if name not in new.segments]
+        for name in new.segments:
+            if name in old.segments:
+                continue
             segment = SegmentName.parse(name)
-            if new.epoch == old.epoch:
-                epochs = f"{what}: {name} was linked under epoch {new.epoch}"
-                require(segment.epoch == new.epoch, epochs)
-            self._link(line, new, name)
-        for stretch in new.timeline[len(old.timeline) :]:
+            if segment.is_base:
+                self._check_base(line, name)
+            elif segment.min_txid > old.head_txid:
+                if new.epoch == old.epoch:
+                    epochs = f"{what}: {name} was linked under epoch {new.epoch}"
+                    require(segment.epoch == new.epoch, epochs)
+                self._link(line, new, name)
+            else:
+                self._check_merged(line, name, gone)
+        for stretch in added:
             begins = max(line.images) + 1
             require(
                 stretch.from_txid == begins, f"{what}: txid {stretch.from_txid} is used, {begins} is next"
             )
+            line.stretches[stretch.from_txid] = stretch.base, stretch.base_txid
             line.add(stretch.from_txid, self._content(line, stretch.base, stretch.base_txid))
             if label is not None:
                 label.stretches += 1
         require(max(line.images) == new.head_txid, f"{what}: the head is not the last txid")
         line.manifest = new
+        if gone and new.deleted_at is None:
+            for position in self.nameable(line):
+                lost = self._lost(line, position)
+                require(
+                    lost is None, f"{what}: {position} can be named, and {lost} is in no segment any more"
+                )
+
+    def nameable(self, line: Line) -> list[int]:
+        """The positions of a branch's own that can be restored as its manifest says."""
+        m = line.manifest
+        first = min(line.stretches)
+        bases = {name.max_txid for name in map(SegmentName.parse, m.segments) if name.is_base}
+        return [
+            txid
+            for txid in line.images
+            if txid == m.head_txid
+            or txid in m.checkpoints.values()
+            or (txid >= first and (txid >= m.exact_txid or (txid >= m.floor_txid and txid in bases)))
+        ]
+
+    def _lost(self, line: Line, txid: int) -> int | None:
+        """The txid that the content at `txid` stands on and that nothing holds; None if the branch has all of it."""
+        names = [SegmentName.parse(name) for name in line.manifest.segments]
+        bases = {name.max_txid for name in names if name.is_base}
+        while txid not in bases:
+            if txid in line.token_at:
+                if not any(not n.is_base and n.min_txid <= txid <= n.max_txid for n in names):
+                    return txid
+                if txid in line.stretches and line.stretches[txid][0] != "self":
+                    return None
+                txid -= 1
+            elif txid in line.stretches and line.stretches[txid][0] == "self":
+                txid = line.stretches[txid][1]
+            else:
+                return None
+        return None
+
+    def _check_base(self, line: Line, name: str) -> None:
+        """A base holds exactly the database at its txid."""
+        segment = SegmentName.parse(name)
+        key = keys.segment_key(line.key.split("/")[1], line.manifest.incarnation, name)
+        image = self.image(line.manifest.incarnation, segment.max_txid)
+        ltx = decode_ltx(self.objects[key][0])
+        require(ltx.header.max_txid == segment.max_txid, f"{key} is of txid {ltx.header.max_txid}")
+        require(ltx.post_checksum == image.checksum, f"{key} has another checksum than its txid")
+        require(dict(ltx.pages) == image.pages, f"{key} holds other pages")
+
+    def _check_merged(self, line: Line, name: str, gone: list[str]) -> None:
+        """A pack that takes the place of others has all of their commits, byte by byte."""
+        db_uuid = line.key.split("/")[1]
+        segment = SegmentName.parse(name)
+        within = [
+            other
+            for other in map(SegmentName.parse, gone)
+            if not other.is_base and segment.min_txid <= other.min_txid <= other.max_txid <= segment.max_txid
+        ]
+        before: list[bytes] = []
+        for other in sorted(within, key=lambda n: n.min_txid):
+            before += self._commits(keys.segment_key(db_uuid, line.manifest.incarnation, str(other)))
+        key = keys.segment_key(db_uuid, line.manifest.incarnation, name)
+        require(bool(within) and self._commits(key) == before, f"{key} is not what it took the place of")
+
+    def _commits(self, key: str) -> list[bytes]:
+        body = self.objects[key][0]
+        index = parse_pack_tail(body, len(body))
+        assert isinstance(index, PackIndex)
+        return [body[t.offset : t.offset + t.length] for t in index.transactions()]
 
     def _check_replaced(self, key: str, old: Manifest) -> None:
         """Whoever descends from a replaced branch must find all of its history under its former key."""
         gone = old.deleted_at is not None or old.ttl_at is not None
         require(gone, f"{key}: a living branch was replaced")
+        if old.removal is not None:
+            return  # Its history is being removed: what its descendants need is checked where they are.
         former = self.lines[old.incarnation].former
         complete = (
             former is not None and former.segments == old.segments and former.head_txid == old.head_txid
@@ -299,6 +450,17 @@ class Oracle:
         while (parent := found[-1].manifest.parent) is not None:
             found.append(self.lines[parent.incarnation])
         return found
+
+
+def _common(old: tuple[Any, ...], new: tuple[Any, ...]) -> int:
+    """How many of `new`, from its beginning, are of `old` and in its order."""
+    left = iter(old)
+    count = 0
+    for each in new:
+        if not any(each == other for other in left):
+            break
+        count += 1
+    return count
 
 
 def tokens_of(pages: dict[int, bytes], count: int) -> tuple[str, ...]:

@@ -240,6 +240,10 @@ class Clock:
         self._scheduler = scheduler
         self._skew_ms = skew_ms
 
+    def jump(self, ms: int) -> None:
+        """Somebody has set the wall clock."""
+        self._skew_ms += ms
+
     def now_ms(self) -> Any:
         return 1_800_000_000_000 + self._skew_ms + int(self._scheduler.now * 1000)
 

@@ -30,31 +30,35 @@ from memoturn.base.errors import (
 )
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, AtCheckpoint, AtTxid, Position
-from memoturn.base.settings import CacheSettings, CommitSettings, Settings
+from memoturn.base.settings import CacheSettings, CommitSettings, HistorySettings, Settings
 from memoturn.base.txids import TXID, PageNo
 from memoturn.database import log as log_module
 from memoturn.database.shipper import Shippable
+from memoturn.history import planning
 from memoturn.manifest import keys
 from memoturn.manifest.watch import AgeWatch
 from memoturn.models import sql as sql_module
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
-from memoturn.operations import branches, databases, transfer, undo
+from memoturn.operations import branches, databases, maintenance, transfer, undo
 from memoturn.operations import sql as statements
 from memoturn.pages.view import open_view
 from memoturn.segments.checksum import CHECKSUM_FLAG, page_checksum
 
 from .bucket import Faults, SimBucket, Store
 from .disk import Disk, SimDirectory, SimLog, SimNeighbours
-from .oracle import READ_TOKENS, Oracle, Standard, require
+from .oracle import READ_TOKENS, Image, Line, Oracle, Standard, require
 from .scheduler import Clock, Crash, Process, Scheduler, Task, Threading, Violation
 
 DATABASE = "db"
+_PASSES = 8
 BRANCHES = ("main", "main", "main", "a", "a", "b", "c")
 CHECKPOINTS = ("red", "green", "blue")
 _CREATE = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, token TEXT, pad BLOB)"
 _INSERT = "INSERT INTO t(token, pad) VALUES (?, ?)"
 _PATIENCE = 8
+_SMALL = {"MOST_PACKS": 3, "LEAST_MERGED": 2, "LEAST_BASE": 3000, "SMALL_BASE": 2000, "SLOT_MS": 10_000}
+"""Compaction in a world in which a branch has some ten commits."""
 _scratch = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
 _runs = itertools.count()
 
@@ -167,6 +171,7 @@ class Machine:
                 block_bytes=rng.choice((4 << 10, 64 << 10)),
                 manifest_max_age=rng.choice((0.01, 0.5)),
             ),
+            history=world.history,
         )
         ids = Ids(random.Random(rng.getrandbits(64)))
         directory = SimDirectory(self.disk, node_id, scheduler, self._sync_fails)
@@ -267,7 +272,7 @@ class Client:
     def operate(self) -> None:
         """One operation, drawn from the seed."""
         rng = self._rng
-        (choice,) = rng.choices(_OPERATIONS, _WEIGHTS)
+        (choice,) = rng.choices(_OPERATIONS, self._world.weights)
         self.call(choice.__name__, lambda: choice(self))
         if rng.random() < 0.2:
             self._world.scheduler.sleep(rng.random())
@@ -368,12 +373,13 @@ class Client:
 
     def rewind(self, branch: str | None = None) -> str:
         chosen = branch or self._rng.choice(BRANCHES)
-        position = AtTxid(TXID(0)) if branch else self._position(chosen)
+        position = self._position(chosen, back=0 if branch else 8)
         branch = chosen
         result = branches.rewind(self._engine, DATABASE, branch, position)
         if isinstance(position, AtTxid):
             restored = result.restored_txid
-            require(restored == position.txid, f"rewind of {branch} to {position} restored {restored}")
+            nearest = restored == position.txid if result.exact else restored < position.txid
+            require(nearest, f"rewind of {branch} to {position} restored {restored}")
         self._machine.undo_tokens.append(result.undo)
         return self._moved(f"rewind of {branch}", branch, "self", result.txid, result.restored_txid)
 
@@ -446,13 +452,59 @@ class Client:
         self._world.scheduler.sleep(seconds)
         return f"{seconds:.1f} s"
 
-    def _position(self, branch: str) -> Position:
+    # Maintenance, by whoever feels like it.
+
+    def compact(self) -> str:
+        done = maintenance.compact(self._engine, DATABASE, self._rng.choice((*BRANCHES, None)))
+        return f"{done.bytes_written} bytes written"
+
+    def retain(self) -> str:
+        if not hasattr(maintenance, "retain"):
+            return "TEMP"
+        raised = maintenance.retain(self._engine, DATABASE)
+        return f"{raised}"
+
+    def collect(self) -> str:
+        """A pass; time goes by before it, so that what others have counted may be ripe."""
+        self._world.scheduler.sleep(self._rng.random() * self._world.history.gc_grace_secs)
+        done = maintenance.gc(self._engine, self._rng.choice((DATABASE, None)))
+        return f"{done.removed} removed, {done.waiting} wait"
+
+    def renew(self) -> str:
+        for branch in self._engine.open_branches():
+            if hasattr(branch, "renew"):
+                branch.renew()
+        return "views renewed"
+
+    def scratch(self) -> str:
+        """Another database comes, is written and goes."""
+        name = "scratch"
+        if self._rng.random() < 0.5:
+            databases.create(self._engine, name)
+            token = self._machine.token()
+            self._oracle.attempted[token] = self._machine.name
+            rows = [(_CREATE, None), (_INSERT, (token, b""))]
+            statements.batch(self._engine, Address(name, None, None), rows)
+            return f"{name} made"
+        databases.delete(self._engine, name)
+        return f"{name} deleted"
+
+    def set_clock(self) -> str:
+        """The machine's wall clock jumps by an hour."""
+        if not self._world.jumps:
+            return "the clock is right"
+        ms = self._rng.choice((-3_600_000, 3_600_000))
+        self._machine.clock.jump(ms)
+        return f"the clock jumps by {ms} ms"
+
+    def _position(self, branch: str, back: int = 8) -> Position:
+        """One that may be there, `back` txids before the head at most; with none of them it is the head."""
         rng = self._rng
-        if rng.random() < 0.3:
+        if back and rng.random() < 0.3:
             return AtCheckpoint(rng.choice(CHECKPOINTS))
         versions = self._oracle.versions.get(self._key(branch), ())
         head = versions[-1].record.head_txid if versions else 0
-        return AtTxid(TXID(max(0, head + 1 - int(rng.random() ** 2 * 8))))
+        return AtTxid(TXID(max(0, head + 1 - int(rng.random() ** 2 * back) if back else head)))
 
     def _key(self, branch: str) -> str:
         return self._world.key(branch)
@@ -472,8 +524,15 @@ _MIX: dict[Callable[[Client], str], int] = {
     Client.take_back: 4,
     Client.wait: 3,
 }
-_OPERATIONS = list(_MIX)
-_WEIGHTS = list(_MIX.values())
+_UPKEEP: dict[Callable[[Client], str], int] = {
+    Client.compact: 9,
+    Client.retain: 6,
+    Client.collect: 9,
+    Client.renew: 3,
+    Client.scratch: 2,
+    Client.set_clock: 1,
+}
+_OPERATIONS = [*_MIX, *_UPKEEP]
 
 
 class World:
@@ -486,7 +545,16 @@ class World:
         self.oracle = Oracle()
         self.store = Store(self.scheduler, self.oracle)
         self.oracle.objects = self.store.objects
-        self.operations = rng.randint(8, 30)
+        self.operations = rng.randint(8, 40)
+        self.history = HistorySettings(
+            pitr_retention_secs=rng.choice((0, 20, 100, 1000)),
+            pitr_snapshot_retention_secs=rng.choice((20, 100, 1000)),
+            gc_grace_secs=40,
+            max_depth=rng.choice((1, 3, 8)),
+        )
+        self.jumps = rng.random() < 0.3
+        upkeep = rng.choice((0, 1, 1, 2))
+        self.weights = [*_MIX.values(), *(weight * upkeep for weight in _UPKEEP.values())]
         self.disk_loss = rng.choice((0.0, 0.3))
         drawn = rng.choice((0.0, 0.3, 1.0, 2.0))
         heat = drawn if heat is None else heat
@@ -567,7 +635,9 @@ class Epilogue:
                 scheduler.kill(machine.process)
                 self._boot(machine, task)
         self._check_standard()
-        self._check_pins(task)
+        self._check_positions(task)
+        self._come_to_rest(task)
+        self._check_positions(task)
         task.process = director
         for machine in world.machines:
             if machine.process is not None:
@@ -646,19 +716,33 @@ class Epilogue:
                     return True
         return False
 
-    def _check_pins(self, task: Task) -> None:
-        """The engine still shows every promised position, page by page, as it was when it was promised."""
+    def _declared(self) -> Iterator[tuple[Line, int, str, Image]]:
+        """Every position of every living branch that can be named, with its content when it was made.
+
+        What was promised since is among them: heads, and whatever a checkpoint, a fork or a rewind has pinned.
+        """
+        oracle = self._oracle
+        for pin in oracle.pins:
+            now = oracle.image(pin.incarnation, pin.txid)
+            require(pin.image == now, f"{pin.what}: what was promised has changed")
+        for incarnation, line in oracle.lines.items():
+            m = line.manifest
+            if m.deleted_at is not None or m.ttl_at is not None or oracle.is_dead(line.key):
+                continue
+            names = oracle.nameable(line)
+            require(m.head_txid in names, f"{line.key}: the head at {m.head_txid} cannot be named")
+            for name, txid in m.checkpoints.items():
+                require(txid in names, f"{line.key}: checkpoint {name} at {txid} cannot be named")
+            for txid in names:
+                yield line, txid, f"txid {txid} of {line.key}", oracle.image(incarnation, txid)
+
+    def _check_positions(self, task: Task) -> None:
+        """The engine shows every position that can be named, page by page, as it was when it was made."""
         machine = Machine(self._world, 99)
         machine.boot(task)
         assert machine.engine is not None
         env = machine.engine.env
-        wanted = {(pin.incarnation, pin.txid): (pin.what, pin.image) for pin in self._oracle.pins}
-        for incarnation, line in self._oracle.lines.items():
-            head = line.manifest.head_txid
-            wanted[incarnation, head] = (f"head of {line.key}", self._oracle.image(incarnation, head))
-        for (incarnation, txid), (what, image) in wanted.items():
-            line = self._oracle.lines[incarnation]
-            require(image == self._oracle.image(incarnation, txid), f"{what}: what was promised has changed")
+        for line, txid, what, image in self._declared():
             db_uuid = line.key.split("/")[1]
             view = open_view(env.store, db_uuid, line.manifest, TXID(txid), env.manifest_of)
             require(view.page_count == image.count, f"{what}: {view.page_count} pages, not {image.count}")
@@ -671,6 +755,32 @@ class Epilogue:
             require(checksum == image.checksum, f"{what}: the pages do not add up to the checksum")
         assert machine.process is not None
         self._world.scheduler.kill(machine.process)
+
+    def _come_to_rest(self, task: Task) -> None:
+        """When nobody does anything any more, nothing dead stays."""
+        world, scheduler = self._world, self._world.scheduler
+        grace = world.history.gc_grace_secs
+        machine = Machine(world, 98)
+        machine.boot(task)
+        engine = machine.engine
+        assert engine is not None
+        for machine_there in world.machines:
+            if machine_there.process is not None:
+                scheduler.kill(machine_there.process)
+        for _ in range(_PASSES):
+            scheduler.sleep(grace + 1.0)
+            done = maintenance.gc(engine)
+            scheduler.log(f"gc: {done.removed} removed, {done.waiting} wait")
+        oracle = self._oracle
+        named = set[str]().union(*oracle.named.values())
+        left = [
+            key
+            for key in oracle.objects
+            if key.startswith("db/") and "/branches/" not in key and key not in named
+        ]
+        require(not left, f"at rest there are still {left}")
+        assert machine.process is not None
+        scheduler.kill(machine.process)
 
 
 def _check_error(what: str, error: MemoturnError) -> None:
@@ -692,6 +802,8 @@ def installed(scheduler: Scheduler) -> Iterator[None]:
                 stack.enter_context(mock.patch.object(module, "threading", threading))
         stack.enter_context(mock.patch.object(log_module, "FIRST_FILE_BYTES", 8 << 10))
         stack.enter_context(mock.patch.object(log_module, "FILE_BYTES", 16 << 10))
+        for name, value in _SMALL.items():
+            stack.enter_context(mock.patch.object(planning, name, value))
         stack.enter_context(mock.patch.object(logging.getLogger("memoturn"), "disabled", True))
         before = {id(connection) for connection in apsw.connections()}
         try:
