@@ -13,6 +13,7 @@ import typer
 from memoturn.faces.cli import (
     branches,
     checkpoints,
+    collect,
     completions,
     config,
     databases,
@@ -36,6 +37,8 @@ _ORDER: Final = [
     "docs",
     "verify",
     "compact",
+    "gc",
+    "why-retained",
     "config",
     "demo",
     "completions",
@@ -108,6 +111,8 @@ app.add_typer(docs.app, name="docs")
 app.add_typer(vectors.app, name="vectors")
 command(app, "verify")(maintenance.verify)
 command(app, "compact")(maintenance.compact)
+command(app, "gc")(collect.gc)
+command(app, "why-retained")(collect.why_retained)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)

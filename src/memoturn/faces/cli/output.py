@@ -124,3 +124,21 @@ def progress(title: str, shown: bool) -> Iterator[Progress | None]:
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def counting(title: str, shown: bool) -> Iterator[Progress | None]:
+    """Two numbers on stderr while the block runs: looked at, and removed; None where nobody would see them."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda looked_at, removed: bars.update(
+            task, description=f"{title}: {looked_at:,} objects looked at, {removed:,} removed"
+        )

@@ -1,0 +1,430 @@
+"""Attacks on garbage collection: crashes at every call, collectors and forks in each other's way, clocks that lie.
+
+Nothing that is alive is ever removed; and once all is quiet, nothing that is dead stays, no census either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from memoturn.base.errors import MemoturnError, UnavailableError
+from memoturn.base.txids import UnixMs
+from memoturn.bucket import ObjectInfo
+from memoturn.history import census
+from memoturn.history.census import Candidates, is_ripe
+from memoturn.history.collection import Collector
+from memoturn.history.reach import undecided
+from memoturn.manifest import keys
+from memoturn.manifest.rules import free_name
+from memoturn.manifest.segment_name import SegmentName
+from memoturn.operations import branches, databases
+from memoturn.operations.undo import undo
+from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
+from tests.support import ManualClock
+
+
+class DeadError(Exception):
+    """The process that ran the pass is no more."""
+
+
+def furnish(world: World, node: Node) -> None:
+    """Something of everything that can die: burners with and without children, deletions, names taken again."""
+    db = node.create()
+    put_rows(db, 1, 2)
+    burner = db.branch.create("burner", ttl=60)
+    put_rows(burner, 3)
+    put_rows(burner.branch.create("child"), 4)
+    put_rows(burner, 5)
+    put_rows(db.branch.create("again"), 6)
+    put_rows(node.db("x@again").branch.create("heir"), 7)
+    db.branch.delete("again")
+    put_rows(db.branch.create("again"), 8)
+    put_rows(db.branch.create("gone"), 9)
+    db.branch.delete("gone")
+    db.branch.create("empty")
+    db.branch.delete("empty")
+    put_rows(node.create("dead"), 1)
+    databases.delete(node.engine, "dead")
+    world.clock.advance(61)
+
+
+ALIVE = {"x": [1, 2], "x@child": [1, 2, 3, 4], "x@again": [1, 2, 8], "x@heir": [1, 2, 6, 7]}
+
+
+def assert_alive(world: World) -> None:
+    node = world.node()
+    for address, expected in ALIVE.items():
+        assert rows(node.db(address)) == expected, address
+
+
+def assert_quiet(world: World) -> None:
+    world.settle(world.node(), passes=12)
+    assert_alive(world)
+    world.assert_nothing_dead()
+    world.clock.advance(24 * 3600 + 1)
+    world.node().gc()
+    assert world.kinds() == {"catalog": 2, "manifest": 6, "segment": 6}
+
+
+@pytest.mark.parametrize("passes_before", [0, 1, 2])
+def test_a_pass_may_die_at_any_call(passes_before: int) -> None:
+    number = 0
+    while True:
+        world = World()
+        furnish(world, world.node())
+        for _ in range(passes_before):
+            world.node().gc()
+            world.clock.advance(GRACE + 1)
+        bucket = Between(world.store)
+
+        def die(call: int, _name: str, _key: Any, at: int = number) -> None:
+            if call >= at:
+                raise DeadError
+
+        mortal = world.node(bucket=bucket)
+        bucket.calls = 0
+        bucket.before = die
+        with contextlib.suppress(DeadError):
+            mortal.gc()
+            break
+        assert_alive(world)
+        assert_quiet(world)
+        number += 1
+    assert number > 20
+
+
+@pytest.mark.parametrize("passes_before", [1, 2])
+def test_a_store_that_fails_at_any_call_is_told_and_the_next_pass_goes_on(passes_before: int) -> None:
+    for number in range(0, 60, 3):
+        world = World()
+        furnish(world, world.node())
+        for _ in range(passes_before):
+            world.node().gc()
+            world.clock.advance(GRACE + 1)
+        bucket = Between(world.store)
+        node = world.node(bucket=bucket)
+        bucket.calls = 0
+
+        def fail(call: int, _name: str, _key: Any, at: int = number) -> None:
+            if call == at:
+                raise UnavailableError("503")
+
+        bucket.before = fail
+        with contextlib.suppress(UnavailableError):
+            node.gc()
+        assert_alive(world)
+        assert_quiet(world)
+
+
+@pytest.mark.parametrize("passes_before", [0, 1, 2])
+def test_two_collectors_in_each_others_way(passes_before: int) -> None:
+    number, calls = 0, 1
+    while number < calls:
+        world = World()
+        furnish(world, world.node())
+        for _ in range(passes_before):
+            world.node().gc()
+            world.clock.advance(GRACE + 1)
+        bucket = Between(world.store)
+        node = world.node(bucket=bucket)
+        other = world.node()
+        bucket.calls = 0
+
+        def meanwhile(call: int, _name: str, _key: Any, at: int = number, other: Node = other) -> None:
+            if call == at:
+                other.gc()
+
+        bucket.before = meanwhile
+        with contextlib.suppress(MemoturnError):
+            node.gc()
+        calls = bucket.calls
+        assert_alive(world)
+        assert_quiet(world)
+        number += 2
+
+
+Act = Callable[[Node, dict[str, str]], None]
+
+
+def fork_at_the_head(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db().branch.create("late"), 100)
+
+
+def fork_from_a_child(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db("x@child").branch.create("late"), 100)
+
+
+def fork_at_a_checkpoint_and_drop_it(node: Node, _tokens: dict[str, str]) -> None:
+    node.db().branch.create("late", checkpoint="here")
+    node.db().branch.delete_checkpoint("here")
+
+
+def take_the_name_of_the_dead(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db().branch.create("gone"), 100)
+
+
+def take_the_name_of_the_empty(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db().branch.create("empty"), 100)
+
+
+def take_back(node: Node, tokens: dict[str, str]) -> None:
+    undo(node.engine, "x", tokens["leaf"])
+
+
+def take_back_a_database(node: Node, tokens: dict[str, str]) -> None:
+    undo(node.engine, "dead", tokens["dead"])
+
+
+def write_and_rewind(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db(), 100)
+    node.db().branch.rewind(1)
+
+
+def fork_and_die_young(node: Node, _tokens: dict[str, str]) -> None:
+    put_rows(node.db("x@child").branch.create("late"), 100)
+    branches.delete(node.engine, "x", "child")
+
+
+ACTS = [
+    fork_at_the_head,
+    fork_from_a_child,
+    fork_at_a_checkpoint_and_drop_it,
+    take_the_name_of_the_dead,
+    take_the_name_of_the_empty,
+    take_back,
+    take_back_a_database,
+    write_and_rewind,
+    fork_and_die_young,
+]
+
+
+def content(node: Node) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for database in databases.list_(node.engine):
+        for branch in branches.list_(node.engine, database.name):
+            address = f"{database.name}@{branch.name}"
+            found[address] = rows(node.db(address))
+    return found
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("passes_before", [1, 2])
+def test_what_users_do_before_any_call_of_a_pass_stands(act: Act, passes_before: int) -> None:
+    number, calls, done_ever = 0, 1, 0
+    while number < calls:
+        world = World()
+        builder = world.node()
+        furnish(world, builder)
+        db = builder.db()
+        db.branch.checkpoint("here")
+        put_rows(db.branch.create("middle"), 20)
+        put_rows(builder.db("x@middle").branch.create("leaf"), 21)
+        tokens = {"leaf": db.branch.delete("leaf").undo}
+        db.branch.delete("middle")
+        put_rows(builder.create("dead"), 5)
+        tokens["dead"] = databases.delete(builder.engine, "dead").undo
+        for _ in range(passes_before):
+            world.node().gc()
+            world.clock.advance(GRACE + 1)
+        bucket = Between(world.store)
+        node = world.node(bucket=bucket)
+        user = world.node()
+        bucket.calls = 0
+        after: dict[str, object] = {}
+
+        def meanwhile(
+            call: int,
+            _name: str,
+            _key: Any,
+            at: int = number,
+            user: Node = user,
+            after: dict[str, object] = after,
+            tokens: dict[str, str] = tokens,
+        ) -> None:
+            if call == at:
+                with contextlib.suppress(MemoturnError):
+                    act(user, tokens)
+                    after["done"] = True
+                after.update(content(user))
+
+        bucket.before = meanwhile
+        node.gc()
+        calls = bucket.calls
+        done_ever += bool(after.pop("done", False))
+        assert content(world.node()) == after, f"before call {number}"
+        world.settle(world.node(), passes=12)
+        assert content(world.node()) == after, f"before call {number}, later"
+        world.assert_nothing_dead()
+        number += 3
+    assert done_ever or act in (take_back, take_back_a_database)
+
+
+# What must be caught, or these tests prove nothing.
+
+
+def test_a_collector_without_grace_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "is_ripe", lambda *_: True)
+    with pytest.raises((AssertionError, MemoturnError)):
+        deletion_is_taken_back_in_time(World())
+
+
+def deletion_is_taken_back_in_time(world: World) -> None:
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("b"), 2)
+    token = db.branch.delete("b").undo
+    for _ in range(3):
+        world.node(ManualClock(world.clock.ms + 10 * GRACE * 1000)).gc()
+        world.clock.advance(1)
+    undo(node.engine, "x", token)
+    assert rows(world.node().db("x@b")) == [1, 2]
+
+
+def test_a_collector_with_grace_passes() -> None:
+    deletion_is_taken_back_in_time(World())
+
+
+def test_a_collector_that_believes_its_own_clock_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Collector, "now", lambda self: self.env.clock.now_ms())
+    with pytest.raises((AssertionError, MemoturnError)):
+        deletion_is_taken_back_in_time(World())
+
+
+# A publisher that is slow.
+
+
+def test_a_commit_that_was_put_and_linked_days_later_is_there() -> None:
+    """A machine that is suspended between the two, with collectors at work elsewhere."""
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    bucket = Between(world.store)
+    asleep = world.node(ManualClock(world.clock.ms), bucket=bucket)
+    asleep.db().sql("INSERT INTO t VALUES (2)")
+
+    def sleep(_call: int, name: str, key: Any) -> None:
+        if name == "replace" and key == keys.manifest_key(node.uuid(), "main"):
+            bucket.before = lambda *_: None
+            for _ in range(4):
+                world.node().gc()
+                world.clock.advance(GRACE + 1)
+
+    bucket.before = sleep
+    asleep.db().sync()
+    assert rows(world.node().db()) == [1, 2]
+    world.settle(world.node())
+    assert rows(world.node().db()) == [1, 2]
+    world.assert_nothing_dead()
+
+
+def test_a_fork_that_was_slow_does_not_stand_on_what_was_removed() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("parent"), 2)
+    bucket = Between(world.store)
+    slow = world.node(bucket=bucket)
+    assert rows(slow.db("x@parent")) == [1, 2]
+
+    def meanwhile(_call: int, name: str, key: Any) -> None:
+        if name == "create" and key.endswith("/child.json"):
+            bucket.before = lambda *_: None
+            branches.delete(world.node().engine, "x", "parent")
+            for _ in range(4):
+                world.node().gc()
+                world.clock.advance(GRACE + 1)
+
+    bucket.before = meanwhile
+    with pytest.raises(MemoturnError):
+        slow.db("x@parent").branch.create("child")
+    world.settle(world.node())
+    assert content(world.node()) == {"x@main": [1]}
+    world.assert_nothing_dead()
+
+
+def test_a_database_that_was_created_slowly_is_refused() -> None:
+    world = World()
+    slow = world.node()
+    real = slow.engine.manifests.create
+
+    def create(*args: Any) -> Any:
+        made = real(*args)
+        world.clock.advance(GRACE)
+        return made
+
+    slow.engine.manifests.create = create  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError, match="was not created"):
+        slow.create("y")
+    world.settle(world.node())
+    assert world.objects("") == []
+
+
+def test_a_name_that_is_being_freed_is_waited_for_and_a_mark_left_behind_is_made_anew() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    db.branch.create("b")
+    db.branch.delete("b")
+    node.gc()
+    world.clock.advance(GRACE + 1)
+    node.gc()
+    key = keys.manifest_key(node.uuid(), "b")
+    node.engine.manifests.update(key, free_name)
+    with pytest.raises(MemoturnError, match="just being freed"):
+        db.branch.create("b")
+    world.clock.advance(GRACE + 1)
+    world.settle(node)
+    assert key not in world.objects()
+    put_rows(db.branch.create("b"), 2)
+    world.settle(node)
+    assert rows(world.node().db("x@b")) == [1, 2]
+
+
+# Decisions.
+
+
+def test_a_census_is_ripe_after_a_grace_period_of_the_store_and_not_before() -> None:
+    part = ObjectInfo("db/d/census/a-00000001.json", 1, UnixMs(1000))
+    assert [is_ripe(part, UnixMs(now), 600) for now in (0, 1000, 1599, 1600, 5000)] == [
+        False, False, False, True, True
+    ]  # fmt: skip
+
+
+def test_candidates_are_found_beside_a_listing() -> None:
+    objects = [("a", True, 5), ("a", False, 9), ("b", False, 9), ("c", True, 3), ("c", True, 4)]
+    candidates = Candidates(iter((name, ripe, UnixMs(at)) for name, ripe, at in objects))
+    assert candidates.find("a") == (True, 5)
+    assert candidates.find("aa") is None
+    assert candidates.find("b") == (False, 9)
+    assert candidates.find("c") == (True, 4)
+    assert candidates.find("d") is None
+
+
+def test_what_nobody_can_link_any_more_is_decided() -> None:
+    world = World()
+    node = world.node()
+    put_rows(node.create(), 1, 2)
+    manifest = node.engine.branch("x").manifest()
+    head, epoch = manifest.head_txid, manifest.epoch
+
+    def of(text: str, age: int) -> bool:
+        return undecided(manifest, SegmentName.parse(text), age, 600)
+
+    assert of(f"ltx/0/{head + 1}-{head + 2}-{epoch}.ltx", 10**9)
+    assert of(f"ltx/0/{head + 1}-{head + 2}-{epoch}-0123abcd.ltx", 10**9)
+    assert not of(f"ltx/0/{head + 1}-{head + 2}-{epoch - 1}.ltx", 0)
+    assert not of(f"ltx/0/{head}-{head}-{epoch}.ltx", 0)
+    assert [of(f"ltx/0/{head + 2}-{head + 2}-{epoch}.ltx", age) for age in (599, 600)] == [True, False]
+    assert [of(f"ltx/1/1-{head}-{epoch}.ltx", age) for age in (599, 600)] == [True, False]
+    assert [of(f"base/{head}-{epoch}.ltx", age) for age in (599, 600)] == [True, False]
+    assert [undecided(None, SegmentName.parse("base/1-1.ltx"), age, 600) for age in (599, 600)] == [
+        True, False
+    ]  # fmt: skip
