@@ -260,6 +260,16 @@ def test_a_base_stays_when_a_stretch_that_it_stands_for_was_let_go_of() -> None:
     assert rules.drop_bases(cut, base) is cut
 
 
+def test_a_base_that_stands_on_what_was_inherited_stays() -> None:
+    parent = rules.append(rules.root("p", "i", UnixMs(1)), 0, SegmentName.pack(0, TXID(1), TXID(9), 1))
+    m = rules.fork(parent, "d", TXID(5), "c", "j", UnixMs(2), None)
+    m = rules.rewind(rules.append(m, 0, SegmentName.pack(0, TXID(6), TXID(7), 1)), TXID(3), UnixMs(3))
+    bases = [SegmentName.base(TXID(txid), 1) for txid in (5, 7, 8)]
+    for base in bases:
+        m = rules.add_base(m, base)
+    assert [str(base) in rules.drop_bases(m, bases).segments for base in bases] == [True, False, True]
+
+
 def test_a_cut_leaves_what_a_pin_needs_and_nothing_else() -> None:
     m = branch(
         "ltx/0/1-2-1.ltx", "base/2-1.ltx", "ltx/0/3-4-1.ltx", "ltx/0/5-6-1.ltx", "base/6-1.ltx", "ltx/0/7-7-1.ltx",

@@ -7,13 +7,19 @@ database, or the parent ends it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from memoturn.base.txids import EMPTY, TXID
 from memoturn.manifest.model import Manifest, Stretch
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import stretch_at
+
+_min_txid = attrgetter("min_txid")
+_max_txid = attrgetter("max_txid")
 
 
 class Part(NamedTuple):
@@ -48,7 +54,7 @@ class Kept(NamedTuple):
 
 def lineage(manifest: Manifest, txid: TXID) -> Lineage:
     """What the content at `txid` is made of, as far as this branch has it."""
-    segments = [SegmentName.parse(text) for text in manifest.segments]
+    packs, bases = _packs_and_bases(manifest.segments)
     parts: list[Part] = []
     passed: list[TXID] = []
     gap: TXID | None = None
@@ -56,13 +62,12 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
     while True:
         stretch = stretch_at(manifest, at)
         passed.append(stretch.from_txid)
-        base = _newest_base(segments, stretch.from_txid, at)
+        base = _newest_base(bases, stretch.from_txid, at)
         oldest = _first_commit(manifest, stretch) if base is None else TXID(base.max_txid + 1)
-        packs = [s for s in segments if not s.is_base and max(s.min_txid, oldest) <= min(s.max_txid, at)]
-        packs.sort(key=lambda s: s.max_txid, reverse=True)
-        parts += [Part(pack, oldest, at) for pack in packs]
+        within = _between(packs, oldest, at)
+        parts += [Part(pack, oldest, at) for pack in within]
         if gap is None and at >= manifest.timeline[0].from_txid:
-            gap = _newest_missing(packs, oldest, at)
+            gap = _newest_missing(within, oldest, at)
         if base is not None:
             parts.append(Part(base, EMPTY, base.max_txid))
             return Lineage(tuple(parts), None, tuple(passed), gap)
@@ -70,7 +75,7 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
             return Lineage(tuple(parts), None, tuple(passed), gap)
         at = stretch.base_txid
         if stretch.base == "parent":
-            if at < manifest.timeline[0].from_txid and (base := _newest_base(segments, at, at)) is not None:
+            if at < manifest.timeline[0].from_txid and (base := _newest_base(bases, at, at)) is not None:
                 # One that was written when the branch had nothing of its own yet.
                 parts.append(Part(base, EMPTY, at))
                 return Lineage(tuple(parts), None, tuple(passed), gap)
@@ -108,12 +113,12 @@ def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID], until: TXID
 
 def missing(manifest: Manifest, exact: TXID, positions: Iterable[TXID] = ()) -> TXID | None:
     """A txid whose commit is needed for what `kept` keeps, and of which no segment has it; None if all is there."""
-    packs = [name for name in map(SegmentName.parse, manifest.segments) if not name.is_base]
-    packs.sort(key=lambda s: s.max_txid, reverse=True)
+    packs, _ = _packs_and_bases(manifest.segments)
     for first, last in _runs(manifest, exact):
         gap = lineage(manifest, first).gap
         if gap is None:
-            gap = _newest_missing(packs, TXID(first + 1), last)
+            after = TXID(first + 1)
+            gap = _newest_missing(_between(packs, after, last), after, last)
         if gap is not None:
             return gap
     for at in positions:
@@ -141,9 +146,25 @@ def _runs(manifest: Manifest, exact: TXID, until: TXID | None = None) -> Iterato
         yield head, head
 
 
-def _newest_base(segments: list[SegmentName], since: TXID, until: TXID) -> SegmentName | None:
-    bases = (s for s in segments if s.is_base and since <= s.max_txid <= until)
-    return max(bases, key=lambda s: s.max_txid, default=None)
+@lru_cache(maxsize=64)
+def _packs_and_bases(segments: tuple[str, ...]) -> tuple[list[SegmentName], list[SegmentName]]:
+    """Both ascending by their last txid. Packs do not overlap, so that they ascend by their first as well."""
+    names = sorted(map(SegmentName.parse, segments), key=_max_txid)
+    return [name for name in names if not name.is_base], [name for name in names if name.is_base]
+
+
+def _between(packs: list[SegmentName], first: TXID, last: TXID) -> list[SegmentName]:
+    """The packs that have commits from `first` to `last`, from the newest to the oldest."""
+    if last < first:
+        return []
+    begin = bisect_left(packs, first, key=_max_txid)
+    end = bisect_right(packs, last, lo=begin, key=_min_txid)
+    return packs[begin:end][::-1]
+
+
+def _newest_base(bases: list[SegmentName], since: TXID, until: TXID) -> SegmentName | None:
+    place = bisect_right(bases, until, key=_max_txid)
+    return bases[place - 1] if place and bases[place - 1].max_txid >= since else None
 
 
 def _first_commit(manifest: Manifest, stretch: Stretch) -> TXID:
