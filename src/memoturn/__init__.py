@@ -19,6 +19,8 @@ from memoturn.base.errors import (
     NameBeingFreedError,
     NotFoundError,
     OverloadedError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
     SegmentGoneError,
     SqlError,
     TxidNotRetainedError,
@@ -74,7 +76,7 @@ from memoturn.base.results import (
     VectorUpsert,
     Verified,
 )
-from memoturn.base.settings import CacheSettings, CommitSettings, Settings
+from memoturn.base.settings import CacheSettings, CommitSettings, Settings, SqlSettings
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.client import Database, Memoturn
@@ -123,8 +125,10 @@ __all__ = [
     "NameBeingFreedError",
     "NotFoundError",
     "OverloadedError",
+    "PayloadTooLargeError",
     "Place",
     "PromoteResult",
+    "RequestTimeoutError",
     "RestorePoint",
     "RestorePoints",
     "RestoreRange",
@@ -136,6 +140,7 @@ __all__ = [
     "SessionInfo",
     "Settings",
     "SqlError",
+    "SqlSettings",
     "Turn",
     "TurnAppended",
     "Turns",

@@ -28,11 +28,11 @@ class InvalidRequestError(MemoturnError):
 
 
 class SqlError(InvalidRequestError):
-    """SQLite refused the statement; the transaction it was part of has been rolled back."""
+    """SQLite refused the statement; it has changed nothing, unless the message says that rows were kept."""
 
 
 class PayloadTooLargeError(MemoturnError):
-    """The request is larger than a limit allows."""
+    """The request, its answer, or the memory that it takes is larger than a limit allows."""
 
     code = "payload_too_large"
     status = 413

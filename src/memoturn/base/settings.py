@@ -55,11 +55,32 @@ class HistorySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SqlSettings:
+    """How much a statement of SQL may take. What would take more is stopped, and changes nothing."""
+
+    deadline: float = 30.0
+    """Seconds for a statement, or for all of a batch."""
+    value_bytes: int = 32 * MIB
+    """The longest text, blob or row."""
+    costly_value_bytes: int = 256 * 1024
+    """The same in statements whose calls take long for long values: full-text search, json_patch."""
+    sql_bytes: int = 4 * MIB
+    """The longest statement."""
+    result_bytes: int = 256 * MIB
+    """The values that a statement, or all of a batch, may give."""
+    statement_bytes: int = 256 * MIB
+    """The memory that SQLite may take for a statement, or for all of a batch."""
+    heap_bytes: int = 1024 * MIB
+    """The memory that SQLite may take in this process, its caches aside."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the engine can be told."""
 
     commit: CommitSettings = field(default_factory=CommitSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    sql: SqlSettings = field(default_factory=SqlSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     node_id: str | None = None
     advertise: str | None = None

@@ -12,9 +12,9 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -27,9 +27,19 @@ _BUSY_MS: Final = 5000
 
 
 class SqliteFile:
-    """An intact database of 4,096-byte pages. `close` lets go of it, and of its copy if there is one."""
+    """An intact database of 4,096-byte pages. `close` lets go of it, and of its copy if there is one.
 
-    def __init__(self, path: Path, connection: apsw.Connection | None, copy: Path | None) -> None:
+    `schema` holds type, name, table and SQL of everything in it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connection: apsw.Connection | None,
+        copy: Path | None,
+        schema: Sequence[tuple[Any, ...]] = (),
+    ) -> None:
+        self.schema = schema
         self._connection = connection
         self._copy = copy
         self._file = path.open("rb")
@@ -99,11 +109,12 @@ def _open(path: Path, shown: Path, copied: bool, how: str = "mode=ro") -> Sqlite
         problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
         if problems != ["ok"]:
             raise InvalidRequestError(f"{shown} is damaged: {'; '.join(map(str, problems))}")
+        schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
         if connection.pragma("page_size") != PAGE_SIZE:
-            return _copied(connection, rewrite=True)
+            return _copied(connection, schema, rewrite=True)
         if copied or _has_free_tail(path, connection):
-            return _copied(connection, rewrite=False)
-        return SqliteFile(path, connection, None)
+            return _copied(connection, schema, rewrite=False)
+        return SqliteFile(path, connection, None, schema)
     except BaseException:
         connection.close(True)
         raise
@@ -149,7 +160,7 @@ def _has_free_tail(path: Path, connection: apsw.Connection) -> bool:
     return bool(path.stat().st_size != pages * PAGE_SIZE)
 
 
-def _copied(source: apsw.Connection, rewrite: bool) -> SqliteFile:
+def _copied(source: apsw.Connection, schema: Sequence[tuple[Any, ...]], rewrite: bool) -> SqliteFile:
     handle, name = tempfile.mkstemp(prefix="memoturn-import-", suffix=".sqlite")
     os.close(handle)
     copy = Path(name)
@@ -168,7 +179,7 @@ def _copied(source: apsw.Connection, rewrite: bool) -> SqliteFile:
         source.close(True)
         if int.from_bytes(_header_of(copy)[16:18], "big") != PAGE_SIZE:
             raise InternalError(f"SQLite left the pages of {copy} as they were")
-        return SqliteFile(copy, None, copy)
+        return SqliteFile(copy, None, copy, schema)
     except BaseException:
         copy.unlink(missing_ok=True)
         raise

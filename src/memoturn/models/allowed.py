@@ -19,7 +19,7 @@ VALUE_PRAGMAS: Final = frozenset(
     "integrity_check quick_check table_info table_list table_xinfo user_version".split()
 )
 """These take a value: what to write, or the name of a table or an index."""
-WRITE_PRAGMAS: Final = frozenset(("incremental_vacuum", "optimize"))
+WRITE_PRAGMAS: Final = frozenset(("defer_foreign_keys", "incremental_vacuum", "optimize"))
 
 FUNCTIONS: Final = frozenset(
     "-> ->> "  # noqa: SIM905
@@ -47,17 +47,30 @@ FUNCTIONS: Final = frozenset(
     # https://sqlite.org/rtree.html, https://sqlite.org/geopoly.html
     "geopoly_area geopoly_bbox geopoly_blob geopoly_ccw geopoly_contains_point geopoly_group_bbox geopoly_json "
     "geopoly_overlap geopoly_regular geopoly_svg geopoly_within geopoly_xform rtreecheck "
+    # https://alexgarcia.xyz/sqlite-vec/api-reference.html
+    "vec_add vec_bit vec_distance_cosine vec_distance_hamming vec_distance_l1 vec_distance_l2 vec_f32 vec_int8 "
+    "vec_length vec_normalize vec_quantize_binary vec_quantize_int8 vec_slice vec_sub vec_to_json vec_type "
+    "vec_version "
     # What ALTER TABLE calls on its own behalf. SQLite knows no such functions in a statement of a user.
     "sqlite_add_constraint sqlite_drop_column sqlite_drop_constraint sqlite_fail sqlite_find_constraint "
     "sqlite_rename_column sqlite_rename_quotefix sqlite_rename_table sqlite_rename_test".split()
 )
-FUNCTION_FAMILIES: Final = ("vec_",)
 OWN_FUNCTIONS: Final = "memoturn_"
 """Functions of this name are for statements of our own."""
+
+COSTLY_FUNCTIONS: Final = frozenset(
+    "highlight json_patch jsonb_patch match matchinfo offsets snippet".split()  # noqa: SIM905
+)
+"""These take SQLite more time than in proportion to their input: statements that use them get shorter values."""
+is_patching: Final = re.compile(r"\bjsonb?_patch\b", re.IGNORECASE).search
 
 MODULES: Final = frozenset(("fts3", "fts4", "fts5", "fts5vocab", "geopoly", "rtree", "rtree_i32", "vec0"))
 """Virtual tables that can be created."""
 TABLE_FUNCTIONS: Final = frozenset(("generate_series", "json_each", "json_tree", "jsonb_each", "jsonb_tree"))
+REFUSED_TABLE_FUNCTIONS: Final = frozenset(
+    ("bytecode", "carray", "dbstat", "sqlite_dbpage", "sqlite_stmt", "tables_used", "vec_npy_each")
+)
+"""Refused by name, because SQLite may add them to the list of its modules only once they are used."""
 
 is_shadow_name: Final = re.compile(
     r"(.+)_(?:data|idx|content|docsize|config|segments|segdir|stat|node|rowid|parent"

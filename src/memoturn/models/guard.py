@@ -23,12 +23,19 @@ Four degrees, and which one holds is the connection's state:
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
+from memoturn.base.clock import Clock, SystemClock
+from memoturn.base.settings import SqlSettings
 from memoturn.models import allowed
 from memoturn.models.allowed import is_reserved
+from memoturn.models.bounded import replace_functions
+from memoturn.models.budget import Budget, set_limits
+
+if TYPE_CHECKING:
+    from memoturn.models.sql import Statement
 
 _SCHEMA_TABLES: Final = frozenset(("sqlite_master", "sqlite_schema"))
 _TEMPORARY: Final = frozenset(
@@ -53,7 +60,7 @@ _BY_ONE_NAME: Final = frozenset(
     (apsw.SQLITE_READ, apsw.SQLITE_UPDATE, apsw.SQLITE_INSERT, apsw.SQLITE_DELETE)
 )
 _TRANSACTIONS: Final = frozenset((apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT))
-_NAMELESS: Final = frozenset((apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE))
+_ON: Final = frozenset(("1", "on", "true", "yes"))
 _OK: Final = int(apsw.SQLITE_OK)
 _DENY: Final = int(apsw.SQLITE_DENY)
 _IGNORE: Final = int(apsw.SQLITE_IGNORE)
@@ -62,38 +69,58 @@ _IGNORE: Final = int(apsw.SQLITE_IGNORE)
 class Guard:
     """The authorizer of one connection.
 
-    `reason` tells why the last statement was refused; `writes` whether it has to run on the writer although
-    SQLite calls it read-only; `named` collects the tables that a text names, its views and triggers included.
+    `approved` holds what may run here, `virtual` the names of virtual tables, if they are known.
+
+    Of the text that was prepared last, `reason` tells why it was refused, `writes` whether it has to run on the
+    writer although SQLite calls it read-only, `named` the tables that it and its views and triggers name, `costly`
+    whether it uses one of the costly functions, and `selects` whether it selects.
     """
 
     __slots__ = (
         "_refused_modules",
         "approved",
+        "budget",
+        "costly",
         "named",
         "reason",
+        "selects",
         "strict",
         "trusted",
         "vacuuming",
+        "virtual",
         "writes",
     )
 
-    def __init__(self, refused_modules: frozenset[str]) -> None:
+    def __init__(self, budget: Budget, refused_modules: frozenset[str]) -> None:
         self._refused_modules = refused_modules
-        self.approved: set[str] = set()
-        self.named: set[str] = set()
-        self.reason: str | None = None
+        self.approved: dict[str, Statement] = {}
+        self.budget = budget
         self.strict = False
         self.trusted = 0
         self.vacuuming = False
-        self.writes = False
+        self.virtual: frozenset[str] | None = None
+        self.forget()
+
+    def disapprove(self) -> None:
+        """Look at every text again: the schema is another."""
+        self.approved.clear()
+        self.virtual = None
+
+    def forget(self) -> None:
+        """Be ready to look at another text."""
+        self.named: set[str] = set()
+        self.reason: str | None = None
+        self.costly = self.selects = self.writes = False
 
     def __enter__(self) -> None:
         self.trusted += 1
+        self.budget.parts += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.trusted -= 1
+        self.budget.__exit__(kind, error, trace)
 
     def __call__(
         self, action: int, first: str | None, second: str | None, database: str | None, accessor: str | None
@@ -112,7 +139,7 @@ class Guard:
             name = (first or "").lower()
             if name in _SCHEMA_TABLES and not self.strict and not self.trusted:
                 # Either the schema is about to change or SQLite has found it changed and prepares anew.
-                self.approved.clear()
+                self.disapprove()
             if name in self._refused_modules:
                 return self._refuse(f"the virtual table {first} is not allowed")
         if not self.trusted and not self.vacuuming and _names_ours(action, first, second, accessor):
@@ -134,12 +161,16 @@ class Guard:
             return self._refuse(
                 f"{first} is not allowed: a statement is a transaction by itself, and batch() makes one of many"
             )
-        if action not in _NAMELESS and action not in _MAINTAINING:
+        if action == apsw.SQLITE_SELECT:
+            self.selects = True
+        elif action != apsw.SQLITE_RECURSIVE and action not in _MAINTAINING:
             self.named.add((second if action == apsw.SQLITE_ALTER_TABLE else first) or "")
         return _OK
 
     def _function(self, name: str) -> int:
-        if name in allowed.FUNCTIONS or name.startswith(allowed.FUNCTION_FAMILIES):
+        if name in allowed.COSTLY_FUNCTIONS:
+            self.costly = True
+        if name in allowed.FUNCTIONS:
             return _OK
         if self.trusted and name.startswith(allowed.OWN_FUNCTIONS):
             return _OK
@@ -153,6 +184,12 @@ class Guard:
             return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
         if name in (allowed.READ_PRAGMAS if value is None else allowed.VALUE_PRAGMAS):
             return _OK
+        if name == "foreign_keys" and value is not None:
+            if value.lower() in _ON:
+                return _OK  # They are.
+            return self._refuse(
+                "foreign keys are off in a batch only, whose first statement says PRAGMA foreign_keys=OFF"
+            )
         return self._refuse(f"PRAGMA {name}{'' if value is None else '=' + value} is not allowed")
 
     def _refuse(self, reason: str) -> int:
@@ -171,14 +208,22 @@ def trusted(connection: apsw.Connection) -> Guard:
     return guard_of(connection)
 
 
-def protect(connection: apsw.Connection) -> None:
+def protect(
+    connection: apsw.Connection,
+    settings: SqlSettings | None = None,
+    clock: Clock | None = None,
+) -> None:
     """Put a connection under guard. Called once, after its own settings were made and its extensions loaded."""
     connection.enable_load_extension(False)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    guard = Guard(_refused_modules(connection))
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
+    settings = settings or SqlSettings()
+    replace_functions(connection, settings.value_bytes)
+    guard = Guard(Budget(settings, (clock or SystemClock()).monotonic), _refused_modules(connection))
     connection.authorizer = guard
-    connection.set_rollback_hook(guard.approved.clear)
+    connection.set_rollback_hook(guard.disapprove)
+    set_limits(connection, guard.budget)
 
 
 def guard_of(connection: apsw.Connection) -> Guard:
@@ -192,4 +237,5 @@ def _refused_modules(connection: apsw.Connection) -> frozenset[str]:
     """The virtual tables that are there without being created, and are not allowed."""
     known = allowed.MODULES | allowed.TABLE_FUNCTIONS
     names = [str(name).lower() for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
-    return frozenset(name for name in names if name not in known and not name.startswith("pragma_"))
+    found = frozenset(name for name in names if name not in known and not name.startswith("pragma_"))
+    return found | allowed.REFUSED_TABLE_FUNCTIONS

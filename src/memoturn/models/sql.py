@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from sys import getsizeof
+from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 
 from memoturn.base.cache import GenerationalCache
-from memoturn.base.errors import CorruptError, InvalidRequestError, MemoturnError, SqlError, UnavailableError
+from memoturn.base.errors import (
+    CorruptError,
+    InvalidRequestError,
+    MemoturnError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    SqlError,
+    UnavailableError,
+)
 from memoturn.base.results import Rows, Value
-from memoturn.models.allowed import RESERVED, is_shadow_name
+from memoturn.models.allowed import RESERVED, is_patching, is_shadow_name
+from memoturn.models.budget import out_of_memory, restore_values, result_too_large, shorten_values, too_big
 from memoturn.models.guard import Guard, guard_of
 
+T = TypeVar("T")
 Params = Sequence[Value] | Mapping[str, Value]
 
 
 class Statement(NamedTuple):
-    """What is known of a text: whether it writes nothing, whether it can give rows, whether it is a VACUUM."""
+    """What is known of a text: whether it writes nothing, and whether it can give rows.
+
+    `is_costly` is whether a call in it may take long for its values, `is_vacuum` whether it copies every table.
+    """
 
     readonly: bool
     has_columns: bool
+    is_costly: bool = False
     is_vacuum: bool = False
 
 
@@ -34,9 +49,11 @@ _NOTHING_MORE: Final = re.compile(r"(?:[ \t\n\f\r;]|--[^\n]*|(?>/\*.*?(?:\*/|\Z)
 _FIRST_WORD: Final = re.compile(
     r"(?:[\s;\ufeff]|--[^\n]*|(?>/\*.*?(?:\*/|\Z)))*([a-z]*)", re.IGNORECASE | re.DOTALL
 ).match
-_IS_VIRTUAL: Final = (
-    "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0 AND name = ? COLLATE NOCASE"
-)
+_VIRTUAL: Final = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
+_FOREIGN_KEYS_OFF: Final = re.compile(
+    r"\s*PRAGMA\s+(?:main\.)?foreign_keys\s*(?:=\s*(?:off|0|no|false)|\(\s*(?:off|0|no|false)\s*\))[\s;]*",
+    re.IGNORECASE,
+).fullmatch
 _APPROVED: Final = 4096
 _statements: Final[GenerationalCache[str, Statement]] = GenerationalCache(4096)
 
@@ -62,16 +79,24 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
         raise InvalidRequestError(
             f"names that begin with {RESERVED} are reserved: {word} may not mention them"
         )
-    statement = _prepare(connection, guard, sql)
-    if any(map(is_shadow_name, guard.named)):
-        # To connect to a virtual table SQLite looks into its shadow tables. Now it is connected.
-        _prepare(connection, guard, sql)
-        _refuse_shadow_tables(connection, guard)
-    if word == "VACUUM":
-        statement = statement._replace(is_vacuum=True)
+    with guard.budget:
+        statement = _prepare(connection, guard, sql)
+        virtual = _virtual_tables(connection, guard)
+        if virtual and any(map(is_shadow_name, guard.named)):
+            # To connect to a virtual table SQLite looks into its shadow tables. Now it is connected.
+            statement = _prepare(connection, guard, sql)
+            _refuse_shadow_tables(guard, virtual)
+        costly = guard.costly
+        if not costly and any(name.lower() in virtual for name in guard.named):
+            costly = _searches(connection, sql)
+    if (word == "CREATE" and guard.costly and not guard.selects) or (word == "ALTER" and is_patching(sql)):
+        raise InvalidRequestError(
+            "json_patch() takes too long to be part of a table or an index; use it in statements"
+        )
+    statement = statement._replace(is_costly=costly, is_vacuum=word == "VACUUM")
     if len(guard.approved) >= _APPROVED:
         guard.approved.clear()
-    guard.approved.add(sql)
+    guard.approved[sql] = statement
     _statements.put(sql, statement)
     return statement
 
@@ -88,13 +113,14 @@ def _prepare(connection: apsw.Connection, guard: Guard, sql: str) -> Statement:
 
     cursor = connection.cursor()
     cursor.exec_trace = look
-    guard.strict, guard.writes, guard.reason, guard.named = True, False, None, set()
+    guard.forget()
+    guard.strict = True
     try:
         cursor.execute(sql, _NULLS, can_cache=False)
     except apsw.ExecTraceAbort:
         pass
     except (apsw.Error, ValueError) as error:
-        raise explain(error, guard.reason) from error
+        raise explain_on(connection, error) from error
     finally:
         guard.strict = False
     if not seen or _NOTHING_MORE(seen[0][0]):
@@ -105,30 +131,43 @@ def _prepare(connection: apsw.Connection, guard: Guard, sql: str) -> Statement:
     return statement._replace(readonly=False) if guard.writes else statement
 
 
-def _refuse_shadow_tables(connection: apsw.Connection, guard: Guard) -> None:
+def _virtual_tables(connection: apsw.Connection, guard: Guard) -> frozenset[str]:
+    """The names of all virtual tables, in lower case; looked up once for each schema."""
+    if guard.virtual is None:
+        with guard:
+            names = connection.execute(_VIRTUAL).fetchall()
+        guard.virtual = frozenset([str(name).lower() for (name,) in names])
+    return guard.virtual
+
+
+def _refuse_shadow_tables(guard: Guard, virtual: frozenset[str]) -> None:
     for name in guard.named:
         found = is_shadow_name(name)
-        if found is None:
-            continue
-        with guard:
-            virtual = connection.execute(_IS_VIRTUAL, (found[1],)).fetchall()
-        if virtual:
+        if found is not None and found[1].lower() in virtual:
             raise InvalidRequestError(
                 f"{name} is where the virtual table {found[1]} keeps its content; use {found[1]} itself"
             )
 
 
-def run(
-    connection: apsw.Connection, sql: str, params: Params | None, statement: Statement, txid: int = 0
-) -> Rows:
-    """Run one statement that has been learned, to its end. Raises `SqlError`, and what `learn` raises."""
+def _searches(connection: apsw.Connection, sql: str) -> bool:
+    """Whether SQLite's program for the statement asks a full-text index: `FROM f('x')` does, without any MATCH."""
+    program = connection.execute(sql, _NULLS, explain=1, can_cache=False)
+    return any(step[1] == "VFilter" and "M" in str(step[5]) for step in program)
+
+
+def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int = 0) -> Rows:
+    """Run one statement to its end. Raises what `learn` raises, `RequestTimeoutError` and `PayloadTooLargeError`."""
     guard: Guard = connection.authorizer  # type: ignore[assignment]
-    if sql not in guard.approved:
-        learn(connection, sql)
+    statement = guard.approved.get(sql) or learn(connection, sql)
+    budget = guard.budget
     cursor: apsw.Cursor | None = None
     guard.reason = None
-    guard.vacuuming = statement.is_vacuum
+    budget.parts += 1
     try:
+        if statement.is_costly:
+            shorten_values(connection, budget.settings)
+        elif statement.is_vacuum:
+            guard.vacuuming = True
         cursor = connection.execute(sql, params)
         if not statement.has_columns:
             cursor.fetchall()  # An incremental vacuum goes on only as long as it is asked to.
@@ -137,14 +176,56 @@ def run(
             columns = _distinct(tuple([column[0] for column in cursor.get_description()]))
         except apsw.ExecutionCompleteError:
             return Rows((), _columns_of(connection, sql), txid)
-        return Rows([dict(zip(columns, row, strict=True)) for row in cursor], columns, txid)
-    except (apsw.Error, KeyError, TypeError, OverflowError, ValueError) as error:
+        first = cursor.fetchone()
+        if first is None:
+            return Rows((), columns, txid)
+        rows = [dict(zip(columns, first, strict=True))]
+        left = budget.left
+        if budget.parts > 1:  # Else SQLite's own memory bounds it, and most results have one row.
+            left -= sum(map(getsizeof, first))
+        for row in cursor:
+            left -= sum(map(getsizeof, row))
+            if left < 0:
+                break
+            rows.append(dict(zip(columns, row, strict=True)))
+        if left < 0:
+            raise result_too_large(budget.settings)
+        budget.left = left
+        return Rows(rows, columns, txid)
+    except (apsw.Error, KeyError, TypeError, OverflowError, ValueError, PayloadTooLargeError) as error:
         if cursor is not None:
             # A statement that is left half run would hold the connection on its view.
             cursor.close(True)
-        raise explain(error, guard.reason) from error
+        raise explain_on(connection, error, statement.is_costly) from error
     finally:
+        if statement.is_costly:
+            restore_values(connection, budget.settings)
         guard.vacuuming = False
+        budget.parts -= 1
+        if not budget.parts:
+            budget.renew()
+
+
+def transaction(connection: apsw.Connection, work: Callable[[], T], foreign_keys: bool = True) -> T:
+    """Run `work` as one transaction, with one budget. What fails is rolled back by whoever lent the connection."""
+    with guard_of(connection).budget:
+        if not foreign_keys:
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            done = work()
+            connection.execute("COMMIT")
+            return done
+        except apsw.Error as error:
+            raise explain_on(connection, error) from error
+        finally:
+            if not foreign_keys:
+                connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
+
+
+def turns_foreign_keys_off(sql: str) -> bool:
+    """Whether the statement is `PRAGMA foreign_keys=OFF`, with which a batch may begin."""
+    return isinstance(sql, str) and _FOREIGN_KEYS_OFF(sql) is not None
 
 
 @lru_cache(1024)
@@ -181,12 +262,37 @@ def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
     return ()
 
 
+def explain_on(connection: apsw.Connection, error: Exception, costly: bool = False) -> MemoturnError:
+    """An error of SQLite as one of ours, with what the guard and the budget of the connection know of it."""
+    guard = guard_of(connection)
+    budget = guard.budget
+    stopped, budget.stopped = budget.stopped, None
+    if isinstance(error, MemoturnError):
+        return error
+    if stopped is not None and isinstance(error, apsw.InterruptError):
+        return stopped
+    if isinstance(error, apsw.NoMemError):
+        return out_of_memory(budget.settings)
+    if isinstance(error, apsw.TooBigError):
+        return too_big(budget.settings, costly, error)
+    explained = explain(error, guard.reason)
+    if isinstance(error, apsw.ConstraintError) and not connection.in_transaction and connection.changes():
+        explained.args = (
+            f"{explained}; the {connection.changes()} rows before it were kept, as OR FAIL asks for",
+        )
+    return explained
+
+
 def explain(error: Exception, reason: str | None = None) -> MemoturnError:
     """An error of SQLite as one of ours. `reason` is why the guard refused the statement, if it did."""
     if isinstance(error, KeyError):
         return InvalidRequestError(f"the statement has a parameter {error.args[0]!r}, which was not given")
     if reason is not None or isinstance(error, apsw.AuthError):
         return InvalidRequestError(reason or str(error))
+    if isinstance(error, apsw.InterruptError):
+        return RequestTimeoutError("the statement was stopped, because it took too long or too much memory")
+    if isinstance(error, apsw.TooBigError):
+        return PayloadTooLargeError(f"a value is longer than a limit allows: {error}")
     if isinstance(error, apsw.ReadOnlyError):
         return InvalidRequestError("a position in the past is read-only; fork a branch from it to write")
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):

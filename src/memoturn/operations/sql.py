@@ -11,7 +11,8 @@ from memoturn.base.names import Address
 from memoturn.base.results import BatchResult, Rows
 from memoturn.database.branch import Branch
 from memoturn.models import sql as model
-from memoturn.models.sql import Params, Statement
+from memoturn.models.guard import guard_of
+from memoturn.models.sql import Params
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import see
 from memoturn.operations.reading import again
@@ -20,7 +21,8 @@ from memoturn.operations.reading import again
 def sql(engine: Engine, address: Address, text: str, params: Params | None = None) -> Rows:
     """Run one statement. A statement that writes is a transaction by itself, with a txid of its own.
 
-    Raises `InvalidRequestError`, `SqlError`, and what opening or writing the branch raises.
+    Raises `InvalidRequestError`, `SqlError`, `RequestTimeoutError`, `PayloadTooLargeError`, and what opening or
+    writing the branch raises.
     """
     try:
         return _sql(engine, address, text, params)
@@ -36,7 +38,7 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> 
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
         if statement is not None and not statement.readonly:
-            return _write(branch, text, params, statement)
+            return _write(branch, text, params)
         view, exact = branch.head(), True
     else:
         branch, view, exact = see(engine, address)
@@ -46,7 +48,7 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> 
         if statement is None:
             statement = model.learn(reader.connection, text)
         if statement.readonly or address.position is not None:
-            rows = model.run(reader.connection, text, params, statement, view.txid)
+            rows = model.run(reader.connection, text, params, view.txid)
             rows.exact = exact
             readers.give_back(reader)
             return rows
@@ -57,11 +59,11 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> 
         reader.close()
         raise
     readers.give_back(reader)
-    return _write(branch, text, params, statement)
+    return _write(branch, text, params)
 
 
-def _write(branch: Branch, text: str, params: Params | None, statement: Statement) -> Rows:
-    rows, txid = branch.write(lambda connection: model.run(connection, text, params, statement))
+def _write(branch: Branch, text: str, params: Params | None) -> Rows:
+    rows, txid = branch.write(lambda connection: model.run(connection, text, params))
     rows.txid = txid
     return rows
 
@@ -69,18 +71,17 @@ def _write(branch: Branch, text: str, params: Params | None, statement: Statemen
 def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]) -> BatchResult:
     """Run statements as one transaction with one txid, or none of it. One that only reads makes no txid.
 
+    Foreign keys are enforced, unless the first statement is `PRAGMA foreign_keys=OFF`: then not in this batch.
     Raises as `sql` does; the message says which statement it was.
     """
     done = again(engine, address, lambda: _read_batch(engine, address, statements))
     if done is not None:
         return done
     branch = engine.branch(address.database, address.branch)
+    free = bool(statements) and model.turns_foreign_keys_off(statements[0][0])
 
     def work(connection: apsw.Connection) -> list[Rows]:
-        connection.execute("BEGIN IMMEDIATE")
-        results = _run_all(connection, statements)
-        connection.execute("COMMIT")
-        return results
+        return model.transaction(connection, lambda: _run_all(connection, statements, free=free), not free)
 
     results, txid = branch.write(work)
     for rows in results:
@@ -100,13 +101,16 @@ def _read_batch(
     with branch.readers.on(view) as connection:
         if address.position is None and not all(_reads_only(connection, text) for text, _ in statements):
             return None
-        results = _run_all(connection, statements, view.txid)
+        with guard_of(connection).budget:
+            results = _run_all(connection, statements, view.txid)
         for rows in results:
             rows.exact = exact
         return BatchResult(results, view.txid, exact)
 
 
 def _reads_only(connection: apsw.Connection, text: str) -> bool:
+    if model.turns_foreign_keys_off(text):
+        return False
     try:
         return (model.known(text) or model.learn(connection, text)).readonly
     except SqlError:
@@ -114,13 +118,17 @@ def _reads_only(connection: apsw.Connection, text: str) -> bool:
 
 
 def _run_all(
-    connection: apsw.Connection, statements: Sequence[tuple[str, Params | None]], txid: int = 0
+    connection: apsw.Connection,
+    statements: Sequence[tuple[str, Params | None]],
+    txid: int = 0,
+    free: bool = False,
 ) -> list[Rows]:
-    results = []
-    for number, (text, params) in enumerate(statements, 1):
+    """Run each. If the batch is `free` of foreign keys, its first statement has been obeyed already."""
+    results = [Rows((), (), txid)] if free else []
+    for number, (text, params) in enumerate(statements[len(results) :], 1 + len(results)):
         try:
-            statement = model.known(text) or model.learn(connection, text)
-            results.append(model.run(connection, text, params, statement, txid))
+            model.known(text)
+            results.append(model.run(connection, text, params, txid))
         except MemoturnError as error:
             error.args = (f"statement {number} of {len(statements)}: {error}; nothing of the batch was kept",)
             raise

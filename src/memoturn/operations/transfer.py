@@ -21,6 +21,7 @@ from memoturn.database.publish import Upload
 from memoturn.database.sqlite_file import SqliteFile, open_sqlite_file
 from memoturn.manifest import keys, rules
 from memoturn.manifest.segment_name import SegmentName
+from memoturn.models.foreign import check_schema
 from memoturn.node.engine import Engine
 from memoturn.operations import databases
 from memoturn.operations.positions import see, view_of
@@ -44,7 +45,7 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
     """Create a database from a SQLite file of any page size, in WAL mode or not, larger than memory or not.
 
     The whole database becomes one base, at txid 1. Raises `InvalidRequestError` for what is no intact SQLite
-    database, before anything is created, and `AlreadyExistsError`.
+    database, or mentions reserved names, before anything is created, and `AlreadyExistsError`.
     """
     check_name("database", name)
     try:
@@ -54,6 +55,7 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
     else:
         raise AlreadyExistsError(f"database {name!r} exists already; choose another name, or delete it first")
     with closing(open_sqlite_file(Path(path))) as source:
+        check_schema(path, source.schema)
         now = engine.clock.now_ms()
         db_uuid, incarnation = f"d_{engine.ids.ulid(now)}", f"b_{engine.ids.ulid(now)}"
         first = rules.root(databases.MAIN, incarnation, now)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any
 
@@ -89,7 +89,8 @@ class Memoturn:
             settings = replace(settings, commit=replace(settings.commit, durability=durability))
         if data_dir is not None:
             settings = replace(settings, data_dir=os.fspath(data_dir))
-        self._engine = Engine(url, settings, prepare=protect, clock=clock, ids=ids)
+        prepare = partial(protect, settings=settings.sql, clock=clock)
+        self._engine = Engine(url, settings, prepare=prepare, clock=clock, ids=ids)
         self.url = url
         self.databases = Databases(self._engine)
         self.maintenance = Maintenance(self._engine)
