@@ -71,6 +71,14 @@ class Standing:
             rules.check_living(self._held.record, self._env.clock.now_ms())
         return view
 
+    def current_head(self) -> Source | None:
+        """`head()`, or None if this process has to look again first."""
+        if not self._is_current():
+            return None
+        if self._ttl_at is not None:
+            rules.check_living(self._held.record, self._env.clock.now_ms())
+        return self._head
+
     def manifest(self) -> Manifest:
         """The newest manifest that this process knows, which its neighbours may have changed last."""
         if not self._is_current():

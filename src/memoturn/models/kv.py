@@ -59,6 +59,9 @@ _SWEEP: Final = (
     "(SELECT ns, k FROM __memoturn_kv WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
 )
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}").fullmatch
+_KNOWN: Final = 4096
+_known_namespaces: Final[set[str]] = set()
+"""Some that have been checked before."""
 
 
 class Put(NamedTuple):
@@ -93,11 +96,15 @@ class Listed(NamedTuple):
 
 def check_namespace(ns: str) -> str:
     """`ns` itself, if keys may be kept under it. Raises `InvalidRequestError`."""
+    if type(ns) is str and ns in _known_namespaces:
+        return ns
     if not isinstance(ns, str) or _NAMESPACE(ns) is None:
         raise InvalidRequestError(
             f"{ns!r} cannot name a namespace: use 1 to 128 letters, digits, '_', '.', ':' and '-', "
             "beginning with a letter, a digit or '_'"
         )
+    if len(_known_namespaces) < _KNOWN:
+        _known_namespaces.add(ns)
     return ns
 
 
@@ -105,7 +112,7 @@ def key_bytes(key: str) -> bytes:
     """A key as it is kept. Raises `InvalidRequestError` and `PayloadTooLargeError`."""
     if not isinstance(key, str):
         raise InvalidRequestError(f"a key is text, not {type(key).__name__}")
-    k = _utf8("a key", key)
+    k = key.encode() if key.isascii() else _utf8("a key", key)
     if not k:
         raise InvalidRequestError("a key has at least one character")
     if len(k) > MAX_KEY:
@@ -146,9 +153,9 @@ def after_prefix(prefix: bytes) -> bytes | None:
 # Reading. `now` is in unix milliseconds.
 
 
-def get(connection: apsw.Connection, ns: str, k: bytes) -> list[tuple[bytes, int | None]]:
+def get(connection: apsw.Connection, place: tuple[str, bytes]) -> list[tuple[bytes, int | None]]:
     """The value and when it expires, whether or not it already has; nothing if the key is absent."""
-    return ask(connection, _GET, (ns, k))
+    return ask(connection, _GET, place)
 
 
 def entry(connection: apsw.Connection, ns: str, k: bytes, now: int) -> Entry | None:

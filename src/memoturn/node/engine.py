@@ -42,6 +42,7 @@ from memoturn.manifest.register import Held, Register
 from memoturn.manifest.watch import AgeWatch, AloneWatch, SharedWatch, Watch
 from memoturn.pages.disk import DiskTier
 from memoturn.pages.store import SegmentStore
+from memoturn.pages.view import Source
 
 _log: Final = logging.getLogger("memoturn")
 _DERIVED_BYTES: Final = 256 * MIB
@@ -211,6 +212,17 @@ class Engine:
         if branch is not None and branch.is_current():
             return branch
         return self._open(name, entry.db_uuid, branch_id)
+
+    def at_head(self, name: str, branch_id: str | None) -> tuple[Branch, Source]:
+        """`branch` and its head, with one look whether that is still current instead of two."""
+        entry = self.entry(name)
+        branch = self._branches.get((entry.db_uuid, branch_id or entry.default_branch))
+        if branch is not None:
+            view = branch.current_head()
+            if view is not None:
+                return branch, view
+        branch = self.branch(name, branch_id)
+        return branch, branch.head()
 
     def manifest(self, name: str, db_uuid: str, branch_id: str) -> Held[Manifest]:
         """The manifest of a living branch, without opening it."""

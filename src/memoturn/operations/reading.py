@@ -37,13 +37,15 @@ def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> t
 
     `work` may be called twice. Raises what it and finding the view raise.
     """
-    return again(engine, address, lambda: _read(engine, address, work))
+    try:
+        return _read(engine, address, work)
+    except SegmentGoneError:
+        return again(engine, address, lambda: _read(engine, address, work))
 
 
 def _read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:
     if address.position is None:
-        branch = engine.branch(address.database, address.branch)
-        view = branch.head()
+        branch, view = engine.at_head(address.database, address.branch)
     else:
         branch, view = view_of(engine, address)
     readers = branch.readers
