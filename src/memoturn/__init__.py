@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from memoturn.base.embedding import Embedder
 from memoturn.base.errors import (
     AlreadyExistsError,
     BranchExpiredError,
@@ -41,24 +42,36 @@ from memoturn.base.results import (
     DocInsert,
     Documents,
     DocUpdate,
+    EmbedResult,
+    EndSessionResult,
     ExportResult,
+    ForgetResult,
     GcGroup,
     GcObject,
     GcResult,
     HistoryEntry,
+    Hit,
+    Hits,
     Holder,
     ImportResult,
+    Ingested,
+    IngestResult,
     KvDelete,
     KvEntry,
     KvKey,
     KvPage,
     KvPut,
+    Memory,
+    MemoryChain,
+    MemoryImport,
+    MemorySession,
     Place,
     PromoteResult,
     RestorePoint,
     RestorePoints,
     RestoreRange,
     Retained,
+    RetainedBranch,
     RewindResult,
     Rows,
     SessionDelete,
@@ -76,10 +89,13 @@ from memoturn.base.results import (
     VectorUpsert,
     Verified,
 )
-from memoturn.base.settings import CacheSettings, CommitSettings, Settings, SqlSettings
+from memoturn.base.settings import CacheSettings, CommitSettings, RecallSettings, Settings, SqlSettings
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.client import Database, Memoturn
+    from memoturn.faces.embedded.memory import Profile
+    from memoturn.node.embedders.local import LocalEmbedder
+    from memoturn.node.embedders.openai import OpenAIEmbedder
 
 __all__ = [
     "AlreadyExistsError",
@@ -105,14 +121,22 @@ __all__ = [
     "DocInsert",
     "DocUpdate",
     "Documents",
+    "EmbedResult",
+    "Embedder",
+    "EndSessionResult",
     "ExportResult",
     "FencedError",
+    "ForgetResult",
     "GcGroup",
     "GcObject",
     "GcResult",
     "HistoryEntry",
+    "Hit",
+    "Hits",
     "Holder",
     "ImportResult",
+    "IngestResult",
+    "Ingested",
     "InternalError",
     "InvalidRequestError",
     "KvDelete",
@@ -120,19 +144,28 @@ __all__ = [
     "KvKey",
     "KvPage",
     "KvPut",
+    "LocalEmbedder",
+    "Memory",
+    "MemoryChain",
+    "MemoryImport",
+    "MemorySession",
     "Memoturn",
     "MemoturnError",
     "NameBeingFreedError",
     "NotFoundError",
+    "OpenAIEmbedder",
     "OverloadedError",
     "PayloadTooLargeError",
     "Place",
+    "Profile",
     "PromoteResult",
+    "RecallSettings",
     "RequestTimeoutError",
     "RestorePoint",
     "RestorePoints",
     "RestoreRange",
     "Retained",
+    "RetainedBranch",
     "RewindResult",
     "Rows",
     "SegmentGoneError",
@@ -161,12 +194,21 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "Database": "memoturn.faces.embedded.client",
+    "Memoturn": "memoturn.faces.embedded.client",
+    "Profile": "memoturn.faces.embedded.memory",
+    "LocalEmbedder": "memoturn.node.embedders.local",
+    "OpenAIEmbedder": "memoturn.node.embedders.openai",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Load the engine when it is first asked for: errors and types are needed without it, too."""
-    if name in ("Database", "Memoturn"):
-        from memoturn.faces.embedded import client
+    if name in _LATER:
+        from importlib import import_module
 
-        return getattr(client, name)
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

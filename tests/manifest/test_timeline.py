@@ -9,7 +9,7 @@ from memoturn.base.txids import EMPTY, TXID, UnixMs
 from memoturn.manifest import rules
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import last_began_by, stretch_at
+from memoturn.manifest.timeline import stretch_at
 
 Content = tuple[str, ...]
 
@@ -109,9 +109,3 @@ def test_below_its_first_stretch_a_branch_has_the_history_of_its_parent() -> Non
         assert (stretch.base, stretch.base_txid) == ("parent", txid)
     assert stretch_at(child, TXID(6)).base_txid == 5
     assert stretch_at(parent, EMPTY).base == "empty"
-
-
-def test_the_stretches_that_had_begun_by_a_time_include_one_that_began_at_it() -> None:
-    m = rules.append(rules.root("p", "i", UnixMs(10)), 0, SegmentName.pack(0, TXID(1), TXID(3), 1))
-    m = rules.rewind(m, TXID(1), UnixMs(20))
-    assert [last_began_by(m, UnixMs(ms)) for ms in (9, 10, 19, 20, 99)] == [0, 1, 1, 2, 2]

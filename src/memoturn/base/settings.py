@@ -75,6 +75,20 @@ class SqlSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RecallSettings:
+    """How much each channel of recall weighs; each is scaled so that its best hit has 1."""
+
+    keyword: float = 0.7
+    keyword_nearby: float = 1.0
+    """Over the memory with two before and two after it in its session."""
+    keyword_session: float = 0.3
+    vector: float = 1.0
+    vector_nearby: float = 1.5
+    cache_bytes: int = 512 * MIB
+    """What is derived from memories is kept up to so many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the engine can be told."""
 
@@ -82,6 +96,7 @@ class Settings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     sql: SqlSettings = field(default_factory=SqlSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    recall: RecallSettings = field(default_factory=RecallSettings)
     node_id: str | None = None
     advertise: str | None = None
     data_dir: str = "./data"

@@ -14,7 +14,7 @@ from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.restorable import Run
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import first_own, last_began_by, stretch_at
+from memoturn.manifest.timeline import first_own, stretch_at
 from memoturn.segments.pack import Transaction
 
 
@@ -46,11 +46,12 @@ def last_by(env: Environment, db_uuid: str, run: Run, ms: UnixMs) -> TXID:
     manifest = run.holder
     if run.first == run.last:
         return run.first
-    timeline = manifest.timeline
-    number = last_began_by(manifest, ms)
-    began = timeline[number - 1].from_txid if number else run.first
-    first = max(run.first, began if number > 1 else run.first)
-    last = run.last if number == len(timeline) else min(run.last, TXID(timeline[number].from_txid - 1))
+    began = [
+        stretch for stretch in manifest.timeline[1:] if stretch.at <= ms and stretch.from_txid <= run.last
+    ]
+    ended = [stretch.from_txid for stretch in manifest.timeline[1:] if stretch.at > ms]
+    first = max([run.first, *(stretch.from_txid for stretch in began)])
+    last = min([run.last, *(TXID(txid - 1) for txid in ended)])
     packs = [name for name in _names(manifest, first, last) if not name.is_base]
 
     def first_time(pack: SegmentName) -> UnixMs:

@@ -82,11 +82,8 @@ def lineage(manifest: Manifest, txid: TXID) -> Lineage:
             return Lineage(tuple(parts), at, tuple(passed), gap)
 
 
-def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID], until: TXID | None = None) -> Kept:
-    """What is needed so that every txid from `exact` on, and each of `positions`, can be restored.
-
-    With `until`, the branch is taken to end there, as a deleted one does for those who descend from it.
-    """
+def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID]) -> Kept:
+    """What is needed so that every txid from `exact` on, and each of `positions`, can be restored."""
     segments: set[SegmentName] = set()
     stretches: set[TXID] = set()
     inherited: set[TXID] = set()
@@ -100,7 +97,7 @@ def kept(manifest: Manifest, exact: TXID, positions: Iterable[TXID], until: TXID
 
     for at in positions:
         keep(at)
-    for first, last in _runs(manifest, exact, until):
+    for first, last in _runs(manifest, exact):
         keep(first)
         stretches.add(stretch_at(manifest, first).from_txid)
         segments.update(
@@ -133,17 +130,16 @@ def has_base_at(manifest: Manifest, txid: TXID) -> bool:
     return any(name.is_base and name.max_txid == txid for name in map(SegmentName.parse, manifest.segments))
 
 
-def _runs(manifest: Manifest, exact: TXID, until: TXID | None = None) -> Iterator[tuple[TXID, TXID]]:
+def _runs(manifest: Manifest, exact: TXID) -> Iterator[tuple[TXID, TXID]]:
     """The positions of the branch's own from `exact` on: first and last of each stretch."""
     timeline = manifest.timeline
-    head = manifest.head_txid if until is None else min(until, manifest.head_txid)
     for number, stretch in enumerate(timeline):
-        end = min(timeline[number + 1].from_txid - 1, head) if number + 1 < len(timeline) else head
+        end = timeline[number + 1].from_txid - 1 if number + 1 < len(timeline) else manifest.head_txid
         first = max(stretch.from_txid, exact)
         if first <= end:
             yield first, TXID(end)
-    if head < timeline[0].from_txid:
-        yield head, head
+    if manifest.head_txid < timeline[0].from_txid:
+        yield manifest.head_txid, manifest.head_txid
 
 
 @lru_cache(maxsize=64)

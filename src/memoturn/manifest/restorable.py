@@ -61,46 +61,41 @@ class Restorable(NamedTuple):
 
 
 def restorable(manifest: Manifest, parent_of: ParentOf) -> Restorable:
-    """What can be restored on a living branch, up to the manifest's head."""
-    head = manifest.head_txid
-    return Restorable(tuple(_runs(manifest, head, (head, *manifest.checkpoints.values()), parent_of)))
+    """What can be restored of a branch, up to the manifest's head."""
+    inherited: Iterable[Run] = ()
+    needed: frozenset[TXID] = frozenset()
+    if manifest.parent is not None:
+        exact, positions = manifest.exact_txid, (manifest.head_txid, *manifest.checkpoints.values())
+        needed = kept(manifest, exact, [txid for txid in positions if txid < exact]).inherited
+        inherited = _inherited(manifest, manifest.parent, parent_of)
+    # A tombstone that is given up passes on what lies further up, and has nothing of its own but what is pinned.
+    own = () if manifest.removal is not None else _own(manifest, needed)
+    return Restorable(tuple(_apart(chain(inherited, own))))
 
 
-def _runs(manifest: Manifest, until: TXID, positions: Iterable[TXID], parent_of: ParentOf) -> Iterator[Run]:
-    """The runs of a branch that ends at `until`, of which `positions` are kept at any age."""
-    first, floor = first_own(manifest), manifest.floor_txid
+def _own(manifest: Manifest, needed: frozenset[TXID]) -> Iterator[Run]:
+    """What the branch itself answers for; `needed` are positions of the parent that it keeps from being removed."""
+    first, head, floor = first_own(manifest), manifest.head_txid, manifest.floor_txid
     begin = max(first, manifest.exact_txid)
-    points: dict[TXID, Kind] = {}
-    if first and until < first:
-        points[until] = "fork"
+    points: dict[TXID, Kind] = {txid: "fork" for txid in needed if txid >= floor}
+    if head < first:
+        points[head] = "fork"
     names = map(SegmentName.parse, manifest.segments)
     points.update((s.max_txid, "snapshot") for s in names if s.is_base and floor <= s.max_txid < begin)
-    if manifest.deleted_at is None:
-        points.update((txid, "checkpoint") for txid in manifest.checkpoints.values() if txid < begin)
-    inherited: tuple[Run, ...] = ()
-    if manifest.parent is not None:
-        below = [txid for txid in positions if txid < begin]
-        needed = kept(manifest, manifest.exact_txid, below, until).inherited
-        points.update((txid, "fork") for txid in needed if txid >= floor and txid not in points)
-        inherited = tuple(_inherited(manifest, manifest.parent, needed, parent_of))
-    own = [Run(begin, until, "exact", manifest)] if begin <= until else []
-    held = [Run(txid, txid, kind, manifest) for txid, kind in points.items() if txid <= until]
-    yield from _apart(chain(inherited, held, own))
+    points.update((txid, "checkpoint") for txid in manifest.checkpoints.values() if txid < begin)
+    for txid, kind in points.items():
+        yield Run(txid, txid, kind, manifest)
+    if begin <= head:
+        yield Run(begin, head, "exact", manifest)
 
 
-def _inherited(
-    manifest: Manifest, parent: Parent, needed: frozenset[TXID], parent_of: ParentOf
-) -> Iterator[Run]:
-    """What the parent answers for. One that was deleted is kept up to the last position that is needed of it."""
+def _inherited(manifest: Manifest, parent: Parent, parent_of: ParentOf) -> Iterator[Run]:
+    """What the parent answers for, from the floor of the branch up to where it was forked."""
     try:
         above = parent_of(parent, parent.fork_txid)
     except BranchNotFoundError:
         return  # It was removed, because nothing needed it any more.
-    if above.deleted_at is None:
-        runs = restorable(above, parent_of).runs
-    else:
-        runs = tuple(_runs(above, max(needed), needed, parent_of)) if needed else ()
-    for run in runs:
+    for run in restorable(above, parent_of).runs:
         first, last = max(run.first, manifest.floor_txid), min(run.last, parent.fork_txid)
         if first <= last:
             yield run._replace(first=first, last=last)

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from operator import attrgetter
 
 from memoturn.base.errors import TxidNotRetainedError
-from memoturn.base.txids import EMPTY, TXID, UnixMs
+from memoturn.base.txids import EMPTY, TXID
 from memoturn.manifest.model import Manifest, Stretch
 from memoturn.manifest.segment_name import SegmentName
 
@@ -73,8 +73,3 @@ def restorable_below_exact(manifest: Manifest) -> list[TXID]:
         if name.is_base and floor <= name.max_txid < exact:
             points.add(name.max_txid)
     return sorted(points)
-
-
-def last_began_by(manifest: Manifest, ms: UnixMs) -> int:
-    """How many stretches had begun at `ms`: the position at a time lies on one of them."""
-    return bisect_right([stretch.at for stretch in manifest.timeline], ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from operator import mul
 from typing import Any, Final
 
 from memoturn.base.errors import InvalidRequestError
@@ -24,7 +25,7 @@ def encode(vector: Any) -> bytes:
         raise InvalidRequestError(f"a vector has 1 to {MAX_DIMENSION:,} numbers, not {len(items):,}")
     try:
         numbers = array("f", items)
-        length = math.hypot(*numbers)
+        length = math.sqrt(sum(map(mul, numbers, numbers)))
     except (TypeError, ValueError, OverflowError):
         raise InvalidRequestError(f"a vector is a list of numbers, not {shown(vector)}") from None
     if not math.isfinite(length):

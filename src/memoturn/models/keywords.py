@@ -11,7 +11,7 @@ from memoturn.models.json_text import shown
 MAX_QUERY: Final = 10_000
 MAX_TERMS: Final = 64
 
-_STOP_WORDS: Final = frozenset(
+STOP_WORDS: Final = frozenset(
     "a about after all also am an and any are as at be been before being but by can could did do does doing for from "  # noqa: SIM905
     "had has have having he her hers him his how i if in into is it its itself just me more most my no not now of on "
     "or our ours out over own s she should so some such t than that the their theirs them then there these they this "
@@ -34,5 +34,5 @@ def match_any(query: str) -> str | None:
         )
     words = list(dict.fromkeys(word.strip("_") for word in _words(query.lower())))
     words = [word for word in words if word]
-    telling = [word for word in words if word not in _STOP_WORDS] or words
+    telling = [word for word in words if word not in STOP_WORDS] or words
     return " OR ".join(f'"{word}"' for word in telling[:MAX_TERMS]) or None

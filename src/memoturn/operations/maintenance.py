@@ -22,6 +22,7 @@ from memoturn.base.results import (
     GcResult,
     Holder,
     Retained,
+    RetainedBranch,
     Verified,
     time_or_none,
 )
@@ -33,6 +34,7 @@ from memoturn.history.collection import Collector
 from memoturn.history.compaction import StoredFacts, compact_branch
 from memoturn.history.holders import holders_of
 from memoturn.history.planning import Aims, Merge, Thin, WriteBase, packs_of
+from memoturn.history.retaining import retain as retain_all
 from memoturn.history.verification import Moved, Restoring, points
 from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
@@ -91,6 +93,23 @@ def _compact(engine: Engine, db_uuid: str, branch_id: str, budget: Budget) -> tu
         branch_id, merges, written, dropped, size, len(packs), len(manifest.segments) - len(packs)
     )
     return now, sum(map(facts.size, packs))
+
+
+def retain(engine: Engine, database: str, progress: Progress | None = None) -> list[RetainedBranch]:
+    """Let go of history that is older than the windows, with snapshots in its place; tells what has changed.
+
+    What no position needs any more is unlinked and removed by garbage collections. Commits of this process are
+    shipped first. Raises `DatabaseNotFoundError`, `UnavailableError` and `CorruptError`; what was done stands.
+    """
+    entry = engine.entry(database)
+    for branch in engine.open_branches():
+        if branch.db_uuid == entry.db_uuid:
+            branch.ship()
+    budget = Budget(engine.clock, stopped=engine.is_closed, progress=progress)
+    return [
+        RetainedBranch(done.branch_id, done.exact[1], done.floor[1], done.bases, done.bytes)
+        for done in retain_all(engine.env, entry.db_uuid, engine.settings.history, budget)
+    ]
 
 
 def verify(

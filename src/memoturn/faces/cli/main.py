@@ -39,6 +39,7 @@ _ORDER: Final = [
     "compact",
     "gc",
     "why-retained",
+    "retain",
     "config",
     "demo",
     "completions",
@@ -113,6 +114,7 @@ command(app, "verify")(maintenance.verify)
 command(app, "compact")(maintenance.compact)
 command(app, "gc")(collect.gc)
 command(app, "why-retained")(collect.why_retained)
+command(app, "retain")(maintenance.retain)
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)

@@ -1,4 +1,7 @@
-"""`memoturn verify`: whether what is kept can be restored. `memoturn compact`: in fewer and better places."""
+"""`memoturn verify`: whether what is kept can be restored. `memoturn compact`: in fewer and better places.
+
+`memoturn retain`: only as much of it as the retention windows ask for.
+"""
 
 from __future__ import annotations
 
@@ -75,3 +78,18 @@ def compact(
     )
     if not session.as_json:
         print(f"wrote {size(done.bytes_written)} for {size(done.bytes_of_commits)} of commits")
+
+
+def retain(
+    session: Session,
+    db: Annotated[str, typer.Argument(metavar="DB", help="The database, with all its branches.")],
+) -> None:
+    """Let go of history beyond the retention windows; snapshots of each day take its place."""
+    memory = session.memory()
+    with progress("writing snapshots", shown=not session.as_json) as advance:
+        done = memory.maintenance.retain(db, progress=advance)
+    session.table(
+        done,
+        ("branch", "every txid from", "snapshots from", "snapshots written", "bytes written"),
+        [(b.name, b.exact_txid, b.floor_txid, len(b.bases), size(b.bytes_written)) for b in done],
+    )

@@ -13,9 +13,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memoturn.base.clock import Clock
+from memoturn.base.embedding import Embedder
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
@@ -47,6 +48,9 @@ from memoturn.node.engine import Engine
 from memoturn.operations import branches, databases, positions, transfer, undo
 from memoturn.operations import sql as statements
 
+if TYPE_CHECKING:
+    from memoturn.faces.embedded.memory import Profile
+
 At = str | int | datetime
 Progress = Callable[[int, int], None]
 """Called with how many bytes are done, and how many there are."""
@@ -58,6 +62,9 @@ class Memoturn:
     `memory:` lives as long as this object; `file:./data` is a directory that several processes may use at once;
     `s3://bucket/prefix`, `gs://…` and `az://…` read the usual credentials, and keep their commit log in
     `data_dir`. `durability` is `standard` (a commit is on this machine's disk) or `durable` (it is in the store).
+
+    `embedder` makes the embeddings of memories and questions that come without; see `LocalEmbedder` and
+    `OpenAIEmbedder`.
 
     Use it as a context manager, or call `close`. Threads may share it.
     """
@@ -71,6 +78,7 @@ class Memoturn:
         settings: Settings | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         if not isinstance(url, str):
             raise InvalidRequestError(
@@ -91,6 +99,7 @@ class Memoturn:
             settings = replace(settings, data_dir=os.fspath(data_dir))
         prepare = partial(protect, settings=settings.sql, clock=clock)
         self._engine = Engine(url, settings, prepare=prepare, clock=clock, ids=ids)
+        self._embedder = embedder
         self.url = url
         self.databases = Databases(self._engine)
         self.maintenance = Maintenance(self._engine)
@@ -98,6 +107,19 @@ class Memoturn:
     def db(self, address: str) -> Database:
         """A handle to `db`, `db@branch` or `db@branch:position`. Nothing is looked up until it is used."""
         return Database(self._engine, parse_address(address))
+
+    def memory(self, ns: str, profile: str, branch: str | None = None) -> Profile:
+        """A handle to the memories of a profile. Nothing is looked up until it is used."""
+        from memoturn.faces.embedded.memory import Profile
+        from memoturn.operations.memories import address_of
+
+        return Profile(self._engine, address_of(ns, profile, branch), self._embedder)
+
+    def profiles(self, ns: str) -> list[str]:
+        """The profiles of a namespace that have memories, in the order of their names."""
+        from memoturn.operations.memories import profiles
+
+        return builtins.list(profiles(self._engine, ns))
 
     def sync(self) -> None:
         """Ship everything that was committed. Raises `UnavailableError` if the store does not take it."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from memoturn.base.errors import InvalidRequestError
-from memoturn.base.names import parse_address, parse_position
-from memoturn.faces.wire import CompactResult, GcResult, Retained, Verified
+from memoturn.base.names import check_name, parse_address, parse_position
+from memoturn.faces.wire import CompactResult, GcResult, Retained, RetainedBranch, Verified
 from memoturn.node.engine import Engine
 from memoturn.operations import maintenance
 
@@ -31,6 +31,13 @@ class Maintenance:
         if where.position is not None:
             raise InvalidRequestError(f"{address!r} names a position; give a database, or a branch of one")
         return maintenance.compact(self._engine, where.database, where.branch, progress)
+
+    def retain(self, database: str, progress: Progress | None = None) -> builtins.list[RetainedBranch]:
+        """Let go of what is older than `settings.history` keeps; returns the branches on which that changed anything.
+
+        Snapshots take the place of single txids first, and garbage collections then remove what no position needs.
+        """
+        return maintenance.retain(self._engine, check_name("database", database), progress)
 
     def gc(
         self, database: str | None = None, *, dry_run: bool = False, progress: Progress | None = None

@@ -1,0 +1,160 @@
+"""`mt.memory(ns, profile)`: all that is remembered of one user or by one agent, forked and rewound as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from memoturn.base.embedding import Embedder
+from memoturn.base.names import Address, parse_position
+from memoturn.faces.wire import (
+    CheckpointInfo,
+    EmbedResult,
+    EndSessionResult,
+    ForgetResult,
+    Hits,
+    IngestResult,
+    MemoryChain,
+    MemoryImport,
+    MemorySession,
+    RewindResult,
+    UndoResult,
+)
+from memoturn.node.engine import Engine
+from memoturn.operations import memories, memory_lines, recall
+from memoturn.operations.memory_lines import Progress
+
+if TYPE_CHECKING:
+    from memoturn.faces.embedded.client import Database
+
+At = str | int | datetime
+
+
+class Profile:
+    """The memories of a profile, on one branch, or at a position in its past.
+
+    The database underneath comes into being with the first memory; until then everything reads as empty.
+    """
+
+    def __init__(self, engine: Engine, address: Address, embedder: Embedder | None) -> None:
+        self._engine = engine
+        self._address = address
+        self._embedder = embedder
+
+    def ingest(self, items: Sequence[Mapping[str, Any]]) -> IngestResult:
+        """Remember up to 1,000 memories in one transaction.
+
+        Each is a dict with `type` (`fact`, `instruction`, `event` or `task`), `summary` or `content` (any JSON) or
+        both, and, where there is one, `topic_key`, `keywords`, `session_id`, `source`, `valid_from`, `embedding`
+        with the `model` that made it, and for a task `ttl` in seconds. Returns for each its id, whether it was
+        `created`, `duplicate` or `revived`, and what it superseded. Raises `InvalidRequestError`.
+        """
+        return memories.ingest(self._engine, self._address, items, self._embedder)
+
+    def recall(
+        self,
+        query: str | None = None,
+        *,
+        k: int = 10,
+        embedding: Any = None,
+        model: str | None = None,
+        topic_key: str | None = None,
+        types: Sequence[str] | str | None = None,
+        session_id: str | None = None,
+        source: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        include_superseded: bool = False,
+        as_of: At | None = None,
+    ) -> Hits:
+        """The memories that answer a question best, at most `k`, each with its score and the channels that found it.
+
+        Ask with words, with an `embedding` (and its `model`), for a `topic_key`, or with several of these. Times
+        are those of `valid_from`, `since` included. `as_of` recalls from a checkpoint, a txid or a time.
+        """
+        position = self._address.position if as_of is None else parse_position(as_of)
+        return recall.recall(
+            self._engine,
+            self._address._replace(position=position),
+            query,
+            k=k,
+            embedding=embedding,
+            model_name=model,
+            topic_key=topic_key,
+            types=types,
+            session_id=session_id,
+            source=source,
+            since=since,
+            until=until,
+            include_superseded=include_superseded,
+            embedder=self._embedder,
+        )
+
+    def get(self, id: str) -> MemoryChain | None:  # noqa: A002
+        """A memory with its chain: what has been held of its topic. None if it is not there."""
+        return memories.get(self._engine, self._address, id)
+
+    def forget(self, id: str) -> ForgetResult:  # noqa: A002
+        """Remove a memory with its index entries and its embedding; what it superseded stays superseded."""
+        return memories.forget(self._engine, self._address, id)
+
+    def sessions(self) -> list[MemorySession]:
+        """The sessions, in the order of their names."""
+        return memories.sessions(self._engine, self._address)
+
+    def end_session(self, session_id: str, *, turns: bool = False) -> EndSessionResult:
+        """Remove the tasks of a session, and its turns if `turns` is set."""
+        return memories.end_session(self._engine, self._address, session_id, turns)
+
+    def embed(self) -> EmbedResult:
+        """Give the memories without an embedding one. Raises `InvalidRequestError` if no embedder was named."""
+        return memories.embed(self._engine, self._address, self._embedder)
+
+    def export_lines(self, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+        """All memories as they are now, as objects that `import_lines` takes, read as they are asked for."""
+        return memory_lines.export(self._engine, self._address, progress)
+
+    def import_lines(
+        self, lines: Iterable[Mapping[str, Any]], progress: Progress | None = None
+    ) -> MemoryImport:
+        """Remember what was exported, history included. What is there already stays as it is."""
+        return memory_lines.import_(self._engine, self._address, lines, progress)
+
+    # The memory as a whole.
+
+    def checkpoint(self, name: str, *, move: bool = False) -> CheckpointInfo:
+        """Name the present state. Raises `ConflictError` if the name stands elsewhere, unless `move` is set."""
+        return self.db.branch.checkpoint(name, move=move)
+
+    def rewind(self, to: At) -> RewindResult:
+        """Remember what was remembered at a checkpoint, a txid or a time, and nothing else."""
+        return self.db.branch.rewind(to)
+
+    def undo(self, token: str) -> UndoResult:
+        """Take back a rewind by the token that it returned."""
+        return self.db.branch.undo(token)
+
+    def fork(
+        self, name: str, *, checkpoint: str | None = None, txid: int | None = None,
+        at: datetime | str | None = None, ttl: float | None = None,
+    ) -> Profile:  # fmt: skip
+        """A copy on a branch of its own, from now or from a position; with `ttl` it goes after so many seconds."""
+        self.db.branch.create(name, checkpoint=checkpoint, txid=txid, at=at, ttl=ttl)
+        return Profile(self._engine, Address(self._address.database, name, None), self._embedder)
+
+    def at(self, position: At) -> Profile:
+        """A read-only handle to a checkpoint, a txid or a time."""
+        address = self._address._replace(position=parse_position(position))
+        return Profile(self._engine, address, self._embedder)
+
+    @cached_property
+    def db(self) -> Database:
+        """The database underneath."""
+        from memoturn.faces.embedded.client import Database
+
+        return Database(self._engine, self._address)
+
+    def __repr__(self) -> str:
+        return f"Profile({str(self._address)!r})"

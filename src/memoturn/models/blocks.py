@@ -1,0 +1,228 @@
+"""What recall keeps in memory of the memories at a position: who stands where, until when, and the matrix of vectors.
+
+All of it is derived, and never the authority. A database keeps a random stamp for every block of 256 memories, drawn
+anew whenever one of them changes; under one stamp a block has one content, on whatever branch and at whatever
+position. So a block is read once and then shared by everything that has it: a fork has all blocks of its parent, and
+a rewind finds those that were there before. With or without them an answer is the same, because they are always
+computed in the same way from the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memoturn.base.cache import GenerationalCache
+from memoturn.models.memories import BLOCK_BITS
+from memoturn.models.memory_draft import TYPES
+from memoturn.models.reserved import Connection, ask
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+Stamps = tuple[tuple[int, int], ...]
+"""Which stamp each block has."""
+
+NEVER: Final = (1 << 63) - 1
+"""The end of what has none."""
+_STAMPS: Final = "SELECT block, stamp FROM __memoturn_memory_blocks ORDER BY block"
+_ROWS: Final = (
+    "SELECT m.seq, m.type, m.session_id, m.source, m.valid_from, m.valid_to, m.expires_at, m.words, v.vector "
+    "FROM __memoturn_memories m LEFT JOIN __memoturn_memory_vectors v ON v.seq = m.seq "
+    "WHERE m.seq BETWEEN ?1 AND ?2 ORDER BY m.seq"
+)
+_NUMBER_OF_TYPE: Final = {name: number for number, name in enumerate(TYPES)}
+_SIZE: Final = 1 << BLOCK_BITS
+
+
+class Block(NamedTuple):
+    """Up to 256 memories in the order of their `seq`; `vectors` are those of `rows`, of length 1."""
+
+    seqs: Ints
+    types: Ints
+    sessions: Ints
+    sources: Ints
+    since: Ints
+    until: Ints
+    expires: Ints
+    words: Ints
+    rows: Ints
+    vectors: Singles
+
+    def weight(self) -> int:
+        """How many bytes it takes, about."""
+        return self.vectors.nbytes + len(self.seqs) * 80 + 1024
+
+
+def key_of(text: str | None) -> int:
+    """A number that stands for a session or a source within this process; 0 for none."""
+    return 0 if text is None else hash(text) or 1
+
+
+def number_of_type(name: str) -> int:
+    """The number that stands for a type."""
+    return _NUMBER_OF_TYPE[name]
+
+
+def read_block(connection: Connection, block: int) -> Block:
+    """A block from the rows of the database."""
+    rows = ask(connection, _ROWS, (block << BLOCK_BITS, (block << BLOCK_BITS) + _SIZE - 1))
+    table: Ints = np.array(
+        [
+            (
+                seq, _NUMBER_OF_TYPE[kind], key_of(session), key_of(source), since,
+                NEVER if until is None else until, NEVER if expires is None else expires, words,
+            )
+            for seq, kind, session, source, since, until, expires, words, _ in rows
+        ],
+        np.int64,
+    ).reshape(-1, 8)  # fmt: skip
+    blobs = [row[8] for row in rows]
+    with_vector = [i for i, blob in enumerate(blobs) if blob is not None]
+    raw = b"".join(blob for blob in blobs if blob is not None)
+    vectors: Singles = np.frombuffer(raw, "<f4").reshape(len(with_vector), -1 if raw else 0)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    unit = (vectors / lengths[:, None]).astype(np.float32) if len(with_vector) else vectors
+    seqs, types, sessions, sources, since, ends, expire, words_ = (np.ascontiguousarray(c) for c in table.T)
+    places = np.array(with_vector, np.int64)
+    return Block(seqs, types, sessions, sources, since, ends, expire, words_, places, unit)
+
+
+class Frame:
+    """All memories at a position, in the order of their `seq`, and the vectors block by block."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks = blocks
+        self.starts = np.cumsum([0, *(len(block.seqs) for block in blocks)])
+        (
+            self.seqs,
+            self.types,
+            self.sessions,
+            self.sources,
+            self.since,
+            self.until,
+            self.expires,
+            self.words,
+        ) = (
+            np.concatenate([np.zeros(0, np.int64), *(block[column] for block in blocks)])
+            for column in range(8)
+        )
+        self.dimension = next((block.vectors.shape[1] for block in blocks if len(block.rows)), 0)
+        self._groups: dict[bool, Group] = {}
+
+    def weight(self) -> int:
+        """How many bytes it keeps, about."""
+        return sum(block.weight() for block in self.blocks) + len(self.seqs) * 100
+
+    def cosines(self, vector: Singles) -> tuple[Singles, Bools]:
+        """The cosine of each memory's vector with one of length 1, and which memories have a vector at all."""
+        scores = np.zeros(len(self.seqs), np.float32)
+        found = np.zeros(len(self.seqs), np.bool_)
+        for block, start in zip(self.blocks, self.starts, strict=False):
+            if len(block.rows) == len(block.seqs):
+                end = start + len(block.rows)
+                np.dot(block.vectors, vector, out=scores[start:end])
+                found[start:end] = True
+            elif len(block.rows):
+                scores[start + block.rows] = block.vectors @ vector
+                found[start + block.rows] = True
+        return scores, found
+
+    def group(self, now: int, include_superseded: bool) -> Group:
+        """The memories that are not expired and, unless they are wanted, not superseded."""
+        group = self._groups.get(include_superseded)
+        if group is None or not group.begins <= now < group.ends:
+            group = self._groups[include_superseded] = Group(self, now, include_superseded)
+        return group
+
+
+class Group:
+    """Some memories of a frame, those of a session beside each other in the order in which they were learned.
+
+    `rows` are their places in the frame; `places` is the reverse, -1 for what is not among them. It holds from
+    `begins` to before `ends`, when another memory expires.
+    """
+
+    def __init__(self, frame: Frame, now: int, include_superseded: bool) -> None:
+        living = frame.expires > now
+        gone, coming = frame.expires[~living], frame.expires[living]
+        self.begins = int(gone.max()) if len(gone) else -NEVER
+        self.ends = int(coming.min()) if len(coming) else NEVER
+        if not include_superseded:
+            living &= frame.until == NEVER
+        rows = np.flatnonzero(living)
+        sessions = frame.sessions[rows]
+        if len(rows) and (sessions != sessions[0]).any():
+            order = np.argsort(sessions, kind="stable")
+            rows, sessions = rows[order], sessions[order]
+        self.rows: Ints = rows
+        self.places: Ints = np.full(len(frame.seqs), -1, np.int64)
+        self.places[rows] = np.arange(len(rows))
+        self.words: Floats = frame.words[rows].astype(np.float64)
+        together = (sessions[1:] == sessions[:-1]) & (sessions[1:] != 0)
+        self.session: Ints = np.concatenate([rows[:1] * 0, np.cumsum(~together)])
+        self._joined: list[Floats] = []
+        for distance in range(1, 3):
+            same = self.session[distance:] == self.session[:-distance]
+            self._joined.append(same.astype(np.float64))
+
+        self._scales: tuple[Floats, Floats, Floats] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def scales(self, k1: float, alone: float, nearby: float, session: float) -> tuple[Floats, Floats, Floats]:
+        """BM25's denominators without the count of the term: for the memory, its neighbourhood and its session.
+
+        `alone`, `nearby` and `session` say how much the length counts in each.
+        """
+        if self._scales is None:
+            lengths = (self.words, self.nearby(self.words), self.in_session(self.words))
+            self._scales = tuple(  # type: ignore[assignment]
+                k1 * (1 - b + b * length / max(float(length.mean()), 1.0))
+                for b, length in zip((alone, nearby, session), lengths, strict=True)
+            )
+        return self._scales  # type: ignore[return-value]
+
+    def nearby(self, values: Floats) -> Floats:
+        """For each memory the sum of what stands from two before it to two after it in its session."""
+        total = values.copy()
+        for distance, joined in enumerate(self._joined, 1):
+            total[distance:] += values[:-distance] * joined
+            total[:-distance] += values[distance:] * joined
+        return total
+
+    def in_session(self, values: Floats) -> Floats:
+        """For each memory the sum over its session."""
+        sums = np.bincount(self.session, weights=values).astype(np.float64, copy=False)
+        return sums[self.session]
+
+
+class Frames:
+    """The blocks and frames that were needed lately, of all databases of a process; `budget` is in bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self._blocks: GenerationalCache[tuple[str, int, int], Block] = GenerationalCache(budget, Block.weight)
+        self._frames: GenerationalCache[tuple[str, Stamps], Frame] = GenerationalCache(budget, Frame.weight)
+
+    def at(self, connection: Connection, database: str) -> Frame:
+        """The frame of the position that the connection shows; `database` is the uuid."""
+        stamps: Stamps = tuple(ask(connection, _STAMPS))
+        frame = self._frames.get((database, stamps))
+        if frame is None:
+            frame = Frame([self._block(connection, database, *stamp) for stamp in stamps])
+            self._frames.put((database, stamps), frame)
+        return frame
+
+    def _block(self, connection: Connection, database: str, block: int, stamp: int) -> Block:
+        key = (database, block, stamp)
+        found = self._blocks.get(key)
+        if found is None:
+            found = read_block(connection, block)
+            self._blocks.put(key, found)
+        return found
