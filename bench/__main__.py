@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from bench import branches, commits, models, reads
+from bench import branches, collection, commits, models, reads
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -21,12 +21,12 @@ _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def main(names: list[str]) -> None:
-    """Measure everything, or the groups that are named: branches, reads, commits, models."""
+    """Measure everything, or the groups that are named: branches, reads, commits, models, collection."""
     with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
         scratch = Path(directory)
         lines: list[str] = []
         print(_HEAD, flush=True)
-        for figure in _figures(scratch, names or ["branches", "reads", "commits", "models"]):
+        for figure in _figures(scratch, names or ["branches", "reads", "commits", "models", "collection"]):
             lines.append(_line(figure))
             print(lines[-1], flush=True)
     if not names:
@@ -46,6 +46,8 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
         yield from commits.figures(scratch)
     if "models" in groups:
         yield from models.figures(scratch)
+    if "collection" in groups:
+        yield from collection.figures()
 
 
 def _line(figure: Figure) -> str:
