@@ -86,10 +86,20 @@ class Standing:
         return self._held.record
 
     def newest(self) -> Manifest:
-        """`manifest()`, or what this process has read or written since by other ways, as maintenance does."""
+        """`manifest()`, after another look if this process has read or written a newer one, as maintenance does.
+
+        An owner who was overtaken learns of it here: what the newer one names must not be shown as ours.
+        """
         mine = self.manifest()
         there = self._env.manifests.current(self.key).record
-        return there if there.incarnation == self.incarnation and there.seq > mine.seq else mine
+        return self.look_again() if there.incarnation == self.incarnation and there.seq > mine.seq else mine
+
+    def newest_with_tail(self) -> tuple[Manifest, list[Commit]]:
+        """`newest()`, and the commits beyond its head that are visible here, oldest first."""
+        self.newest()
+        self.head()
+        with self._state:
+            return self._held.record, list(self._tail.commits)
 
     def look_again(self) -> Manifest:
         """The manifest as the bucket has it now. A writer that was overtaken without knowing is fenced by this."""

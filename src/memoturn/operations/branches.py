@@ -180,8 +180,8 @@ def list_(engine: Engine, database: str) -> Iterator[BranchInfo]:
 def history(engine: Engine, database: str, name: str | None = None) -> Iterator[HistoryEntry]:
     """The branch's own txids, newest first."""
     branch = engine.branch(database, name)
-    tail = branch.unshipped()
-    for event in events(engine.env, branch.db_uuid, branch.newest(), tail):
+    manifest, tail = branch.newest_with_tail()
+    for event in events(engine.env, branch.db_uuid, manifest, tail):
         yield HistoryEntry(
             event.txid,
             event.kind,
@@ -196,8 +196,7 @@ def history(engine: Engine, database: str, name: str | None = None) -> Iterator[
 def restore_points(engine: Engine, database: str, name: str | None = None) -> RestorePoints:
     """Which positions can be restored: what is not among them goes to the nearest below, or is refused."""
     branch = engine.branch(database, name)
-    tail = branch.unshipped()
-    manifest = branch.newest()
+    manifest, tail = branch.newest_with_tail()
     found = RestorePoints([], [])
 
     def time(run: Run, txid: TXID) -> datetime:

@@ -9,6 +9,7 @@ from memoturn.base.names import Address, AtTime, AtTxid, Position
 from memoturn.base.results import Place
 from memoturn.database.branch import Branch
 from memoturn.database.positions import Named, resolve
+from memoturn.database.tail import Commit
 from memoturn.node.engine import Engine
 from memoturn.pages.view import Source
 
@@ -27,10 +28,11 @@ def find(engine: Engine, branch: Branch, position: Position, exact: bool = False
     Raises `CheckpointNotFoundError`, and `TxidNotRetainedError` if there is none, or if it has to be `exact`.
     """
     # A head that is damaged is not looked at, so that it can be rewound past.
-    ahead = isinstance(position, AtTxid) and position.txid > branch.manifest().head_txid
-    tail = branch.unshipped() if ahead or isinstance(position, AtTime) else []
+    manifest, tail = branch.newest(), list[Commit]()
+    if isinstance(position, AtTime) or (isinstance(position, AtTxid) and position.txid > manifest.head_txid):
+        manifest, tail = branch.newest_with_tail()
     try:
-        return resolve(engine.env, branch.db_uuid, branch.newest(), tail, position, exact)
+        return resolve(engine.env, branch.db_uuid, manifest, tail, position, exact)
     except CheckpointNotFoundError:
         # Another process may just have set it, perhaps one that has taken the branch over: what is unshipped here
         # must not be shown in place of what the checkpoint names.
