@@ -209,3 +209,55 @@ def test_the_calls_that_the_product_pages_promise(cli: Cli) -> None:
     # "rewind also accepts a raw txid"
     cli("branch", "rewind", "acme--alice", "main", "1")
     assert cli("branch", "show", "acme--alice", "experiment", "--json").json["ttl_at"] is not None
+
+
+def test_what_is_older_than_the_window_goes_to_a_snapshot_and_is_said(
+    agent: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn(agent, "hates tea")
+    monkeypatch.setenv("MEMOTURN_PITR_RETENTION_SECS", "0")
+    assert agent("retain", "agent-42", "--json").json[0]["exact_txid"] == 3
+    learn(agent, "drinks water")
+    table = agent("branch", "restore-points", "agent-42").out.splitlines()
+    assert [line.split()[:5] for line in table[1:]] == [["every", "txid", "main", "3", "4"]]
+    refused = agent("branch", "rewind", "agent-42", "2", code=3)
+    assert "the nearest that can be restored: 3" in refused.err
+    assert "`memoturn branch restore-points agent-42`" in refused.err
+
+
+def test_the_nearest_snapshot_is_taken_unless_it_has_to_be_exact(agent: Cli) -> None:
+    from memoturn import Memoturn
+    from memoturn.base.txids import TXID
+    from memoturn.history.bases import write_base
+    from memoturn.history.budget import Budget
+    from memoturn.manifest import rules
+    from tests.support import branch_of
+
+    for fact in ("hates tea", "drinks water", "sleeps"):
+        learn(agent, fact)
+    with Memoturn("file:./data") as mt:
+        branch = branch_of(mt.db("agent-42"))
+        env = branch._env
+        manifest = env.manifests.read(branch.key).record
+        for txid in (2, 4):
+            manifest, _ = write_base(env, branch.db_uuid, manifest, TXID(txid), Budget(env.clock))
+        env.manifests.update(branch.key, lambda m: rules.raise_exact(m, TXID(4)))
+    asked = agent("sql", "agent-42@main:3", "SELECT text FROM fact")
+    assert asked.out == "text\nlikes tea\n"
+    assert asked.err == "txid: 2\nnote: txid 2 is the nearest that is retained; what was asked for is not\n"
+    assert agent("sql", "agent-42@main:3", "SELECT 1", "--json").json["exact"] is False
+    for words in (
+        ("sql", "agent-42@main:3", "SELECT 1"),
+        ("branch", "rewind", "agent-42", "3"),
+        ("branch", "create", "agent-42", "x", "--txid", "3"),
+        ("export", "agent-42@main:3", "out.sqlite"),
+    ):
+        words = ("db", *words) if words[0] == "export" else words
+        error = agent(*words, "--exact", "--json", code=3).error
+        assert error["code"] == "txid_not_retained"
+        assert "the nearest that can be restored: 2, 4" in error["error"]
+    made = agent("branch", "create", "agent-42", "x", "--txid", "3", "--json").json
+    assert (made["fork_txid"], made["exact"]) == (2, False)
+    done = agent("branch", "rewind", "agent-42", "3")
+    assert "txid 2 is the nearest that is retained" in done.out
+    assert facts(agent) == ["likes tea"]

@@ -1,4 +1,4 @@
-"""Where boundaries rise and which bases that takes: the plan alone, and what it does on a store with another clock."""
+"""Where boundaries rise and which bases that takes: the plan alone, and on a store with a clock of its own."""
 
 from __future__ import annotations
 
@@ -129,9 +129,11 @@ def test_the_floor_rises_to_the_last_snapshot_before_its_window_so_that_each_mom
     assert rules.rewind(history.manifest, TXID(119), UnixMs(history.now))
 
 
-def test_days_beyond_the_snapshot_window_get_no_base_any_more() -> None:
+def test_of_days_beyond_the_snapshot_window_the_last_gets_a_base() -> None:
     done = History().commit(240).plan(snapshots=5 * DAY_MS)
-    assert done.bases == (143, 167, 191, 215)
+    assert (done.bases, done.floor) == ((119, 143, 167, 191, 215), 119)
+    none = History().commit(240).plan(snapshots=0)
+    assert (none.bases, none.exact, none.floor) == ((215,), 215, 215)
 
 
 def test_without_a_fine_window_the_head_is_all_that_is_exact_and_once_a_slot() -> None:
@@ -309,6 +311,25 @@ def test_what_is_older_goes_to_snapshots_and_comes_back_from_them() -> None:
     with pytest.raises(TxidNotRetainedError) as error:
         fresh.branch.rewind(2)
     assert error.value.nearest == (4,)
+
+
+def test_the_floor_of_a_fork_counts_for_what_it_inherited_as_well() -> None:
+    world = World()
+    node = world.node()
+    put_rows(node.create(), 1, 2)
+    child = node.db().branch.create("child")
+    for day in range(10):
+        world.clock.advance(86_400)
+        put_rows(child, day)
+    run(node, pitr_snapshot_retention_secs=5 * 86_400)
+    fresh = world.node().db("x@child")
+    points = fresh.branch.restore_points()
+    assert [(p.branch, p.txid) for p in points.points] == [("child", t) for t in range(8, 12)]
+    assert [(r.from_txid, r.to_txid) for r in points.ranges] == [(12, 13)]
+    for txid in (0, 3, 7):
+        with pytest.raises(TxidNotRetainedError) as error:
+            fresh.branch.rewind(txid)
+        assert error.value.nearest == (8,)
 
 
 def test_an_undo_is_exact_or_refused() -> None:

@@ -209,6 +209,9 @@ class Restoring(RuleBasedStateMachine):
             for txid in own:
                 if self.fine and (txid >= aged[-1] if aged else True):
                     assert txid in declared, (name, txid, sorted(declared))
+            before = [t for t in own if line.times[t] <= now - self.snapshots * 1000]
+            if before:
+                assert declared.intersection(before), "each moment of the window has a snapshot before it"
             days: dict[int, list[int]] = {}
             for txid in own:
                 if line.times[txid] > now - self.snapshots * 1000:

@@ -85,12 +85,12 @@ def plan(
     based = {name.max_txid for name in names if name.is_base}
 
     def needed(exact: TXID) -> list[TXID]:
-        of_days = [
-            day.txid
-            for day in days
-            if day.txid < exact and (day.time > windows.snapshots or day.txid in based)
-        ]
-        return [*of_days, exact]
+        passed = [day for day in days if day.txid < exact]
+        young = [day.txid for day in passed if day.time > windows.snapshots]
+        old = [day.txid for day in passed if day.time <= windows.snapshots]
+        # The state at the beginning of the window is that of the last day before it.
+        before = old[-1:] if times.get(exact, windows.now) > windows.snapshots else []
+        return [*(txid for txid in old if txid in based), *before, *young, exact]
 
     exact = manifest.exact_txid
     for target in _targets(manifest, inside[:aged], days, based, windows):
