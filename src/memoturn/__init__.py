@@ -31,10 +31,13 @@ from memoturn.base.errors import (
     UnsuitableStoreError,
 )
 from memoturn.base.results import (
+    Background,
     BatchResult,
     BranchInfo,
+    BranchStatus,
     CheckpointInfo,
     DatabaseInfo,
+    DatabaseStatus,
     DeleteResult,
     DocDelete,
     DocExplain,
@@ -61,6 +64,7 @@ from memoturn.base.results import (
     KvKey,
     KvPage,
     KvPut,
+    MaintenanceStatus,
     Memory,
     MemoryChain,
     MemoryImport,
@@ -88,8 +92,17 @@ from memoturn.base.results import (
     VectorHits,
     VectorUpsert,
     Verified,
+    WorkStatus,
 )
-from memoturn.base.settings import CacheSettings, CommitSettings, RecallSettings, Settings, SqlSettings
+from memoturn.base.settings import (
+    CacheSettings,
+    CommitSettings,
+    HistorySettings,
+    MaintenanceSettings,
+    RecallSettings,
+    Settings,
+    SqlSettings,
+)
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.client import Database, Memoturn
@@ -99,10 +112,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyExistsError",
+    "Background",
     "BatchResult",
     "BranchExpiredError",
     "BranchInfo",
     "BranchNotFoundError",
+    "BranchStatus",
     "BusyError",
     "CacheSettings",
     "CheckpointInfo",
@@ -114,6 +129,7 @@ __all__ = [
     "Database",
     "DatabaseInfo",
     "DatabaseNotFoundError",
+    "DatabaseStatus",
     "DeleteResult",
     "DocDelete",
     "DocExplain",
@@ -131,6 +147,7 @@ __all__ = [
     "GcObject",
     "GcResult",
     "HistoryEntry",
+    "HistorySettings",
     "Hit",
     "Hits",
     "Holder",
@@ -145,6 +162,8 @@ __all__ = [
     "KvPage",
     "KvPut",
     "LocalEmbedder",
+    "MaintenanceSettings",
+    "MaintenanceStatus",
     "Memory",
     "MemoryChain",
     "MemoryImport",
@@ -191,6 +210,7 @@ __all__ = [
     "VectorHits",
     "VectorUpsert",
     "Verified",
+    "WorkStatus",
 ]
 
 

@@ -29,6 +29,7 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_PITR_RETENTION_SECS": (86400, "default"),
         "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": (2592000, "default"),
         "MEMOTURN_GC_GRACE_SECS": (600, "default"),
+        "MEMOTURN_MAINTENANCE": ("on", "default"),
         "MEMOTURN_HOT_CAP": (256, "default"),
         "MEMOTURN_NODE_ID": (None, "default"),
         "MEMOTURN_ADVERTISE": (None, "default"),
@@ -46,6 +47,7 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_PITR_RETENTION_SECS": "3600",
         "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": "7200",
         "MEMOTURN_GC_GRACE_SECS": "30",
+        "MEMOTURN_MAINTENANCE": "off",
         "MEMOTURN_HOT_CAP": "3",
         "MEMOTURN_NODE_ID": "n1",
         "MEMOTURN_ADVERTISE": "http://n1:8080",
@@ -58,6 +60,7 @@ def test_variables_reach_the_settings() -> None:
     history = settings.history
     assert (history.pitr_retention_secs, history.pitr_snapshot_retention_secs) == (3600, 7200)
     assert history.gc_grace_secs == 30
+    assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
     assert {s.source for s in listed} == {"env"}
 

@@ -17,7 +17,7 @@ from memoturn import ConflictError, Database, InvalidRequestError, KvKey, Memotu
 from memoturn.base.settings import CommitSettings, Settings
 from memoturn.models import kv as model
 from memoturn.models.guard import protect
-from memoturn.operations import kv as operations
+from memoturn.models.sweeping import sweep
 from tests.database.programs import Program
 from tests.support import ManualClock, assert_whole, branch_of, engine_of, plain_connection
 
@@ -86,7 +86,7 @@ def test_what_is_read_before_anything_was_put_is_empty_and_makes_nothing(db: Dat
         db.kv.put("n", "k", b"v", if_version=1)
     with pytest.raises(ConflictError, match="it is absent"):
         db.kv.delete("n", "k", if_version=1)
-    assert operations.sweep(engine_of_db(db), branch_of(db)) == 0
+    assert sweep(branch_of(db), engine_of_db(db).clock.now_ms()) == 0
     assert db.txid == 1
     assert tables(db) == ["t"]
 
@@ -318,7 +318,7 @@ def test_a_sweep_removes_some_of_what_has_expired_and_nothing_else(db: Database,
     clock.advance(8)
     engine, branch = engine_of_db(db), branch_of(db)
     before = db.txid
-    assert [operations.sweep(engine, branch, limit=3) for _ in range(4)] == [3, 3, 2, 0]
+    assert [sweep(branch, engine.clock.now_ms(), limit=3) for _ in range(4)] == [3, 3, 2, 0]
     assert db.txid == before + 3
     with plain_connection(branch.head()) as connection:
         left = [k.decode() for (k,) in connection.execute("SELECT k FROM __memoturn_kv ORDER BY k")]
@@ -474,7 +474,7 @@ class Keys(RuleBasedStateMachine):
         name = self.branch(which)
         dead = self.now[name].keys() - self.living(name).keys()
         branch = branch_of(self.db(name))
-        assert operations.sweep(engine_of(self.mt), branch, limit) == min(limit, len(dead))
+        assert sweep(branch, engine_of(self.mt).clock.now_ms(), limit) == min(limit, len(dead))
         with plain_connection(branch.head()) as connection:
             here = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = '__memoturn_kv'").fetchall()
             left = (

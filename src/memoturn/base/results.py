@@ -333,6 +333,82 @@ class RetainedBranch(Struct, frozen=True):
     bytes_written: int
 
 
+class WorkStatus(Struct, frozen=True):
+    """The last time that a kind of background work was done, and what came of it.
+
+    `branch` is None for work on a whole database; `error` and `failures` in a row tell of trouble that has not been
+    overcome since. `due_in` is in seconds, and known of the process that answers only.
+    """
+
+    kind: str
+    branch: str | None
+    time: datetime | None
+    seconds: float
+    what: str
+    error: str | None
+    failures: int
+    due_in: float | None
+
+
+class BranchStatus(Struct, frozen=True):
+    """What a branch consists of.
+
+    `packs` counts them by level; `packs_above_base` and `depth` (hops to a parent or an earlier self) are what a
+    reader of the head has to go through. `bytes` are those of all its objects, dead ones included.
+    """
+
+    name: str
+    head_txid: int
+    exact_txid: int
+    floor_txid: int
+    packs: list[int]
+    bases: int
+    packs_above_base: int
+    depth: int
+    objects: int
+    bytes: int
+
+
+class DatabaseStatus(Struct, frozen=True):
+    """A database's branches, and the work that was done on it.
+
+    `bytes_shipped` and `bytes_written` count commits and compaction on this machine since it began;
+    `write_amplification` is what compaction has written for each byte that was committed.
+    """
+
+    name: str
+    db_uuid: str
+    objects: int
+    bytes: int
+    bytes_shipped: int
+    bytes_written: int
+    write_amplification: float
+    branches: list[BranchStatus]
+    work: list[WorkStatus]
+
+
+class Background(Struct, frozen=True):
+    """What the process that answers has done in the background since it opened the store."""
+
+    on: bool
+    since: datetime | None
+    running: str | None
+    pieces: int
+    failures: int
+    seconds_worked: float
+    seconds_paused: float
+    bytes: int
+    share: float
+    bytes_per_second: int
+
+
+class MaintenanceStatus(Struct, frozen=True):
+    """What background work has done, and what is due."""
+
+    background: Background
+    databases: list[DatabaseStatus]
+
+
 class GcGroup(Struct, frozen=True):
     """Objects of one kind that are not alive: `removed`, or they wait for their grace period, or are `kept`."""
 

@@ -89,6 +89,17 @@ class RecallSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MaintenanceSettings:
+    """What a process does in the background, and how often; how much of it in `HistorySettings`. Times in seconds."""
+
+    on: bool = True
+    idle_secs: float = 60.0
+    """Without a commit, after which a branch is folded so that it wakes fast."""
+    drill_bytes_per_minute: int = 4 * MIB
+    """How much of what is stored is restored and compared, all the time; 0 turns it off."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the engine can be told."""
 
@@ -97,6 +108,7 @@ class Settings:
     sql: SqlSettings = field(default_factory=SqlSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
     recall: RecallSettings = field(default_factory=RecallSettings)
+    maintenance: MaintenanceSettings = field(default_factory=MaintenanceSettings)
     node_id: str | None = None
     advertise: str | None = None
     data_dir: str = "./data"

@@ -142,6 +142,10 @@ class Branch(Ownership):
             writer.show(head)
         return writer
 
+    def _ship(self, commits: list[Commit]) -> None:
+        super()._ship(commits)
+        self._env.on_shipped(self, sum(len(commit.packed.data) for commit in commits))
+
     def _take(self, then: HeadWish | None) -> None:
         super()._take(then)
         self._env.on_owned(self)

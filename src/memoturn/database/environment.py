@@ -72,6 +72,9 @@ class Environment:
     publisher: Publisher
     """Puts and links what maintenance writes."""
 
+    on_shipped: Callable[[Branch, int], None] = lambda _branch, _bytes: None
+    """Called with a branch when so many bytes of commits have been linked."""
+
     grace: float = 600.0
     """Seconds for which a collector leaves alone what nothing needs."""
 

@@ -31,8 +31,8 @@ from memoturn.manifest.coverage import lineage
 from memoturn.manifest.invariants import check_manifest
 from memoturn.manifest.model import Manifest, Parent
 from memoturn.manifest.register import Register
+from memoturn.manifest.restorable import restorable
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.manifest.timeline import restorable_below_exact
 from memoturn.manifest.watch import AloneWatch
 from memoturn.pages.store import SegmentStore
 from memoturn.pages.vfs import ReaderFile, connect
@@ -58,21 +58,6 @@ class Moved(UnavailableError):  # noqa: N818 - no error of anybody's: somebody e
     """The branch, or one that it was forked from, was rewritten while a position of it was being restored."""
 
 
-def points(manifest: Manifest, ids: Ids, count: int) -> list[TXID]:
-    """`count` of the positions that the branch declares to be restorable, at random, ascending; without the head."""
-    below = restorable_below_exact(manifest)
-    head = manifest.head_txid
-    first = max(manifest.exact_txid, manifest.timeline[0].from_txid)
-    number = len(below) + max(head - first, 0)
-    if number <= count:
-        return [*below, *(TXID(txid) for txid in range(first, head))]
-    chosen: set[TXID] = set()
-    while len(chosen) < count:
-        drawn = ids.number(64) % number
-        chosen.add(below[drawn] if drawn < len(below) else TXID(first + drawn - len(below)))
-    return sorted(chosen)
-
-
 class Restoring:
     """A branch as the bucket has it now, in the hands of somebody who remembers nothing else."""
 
@@ -80,6 +65,7 @@ class Restoring:
         bucket = bucket.afresh()
         self._manifests = Register(Manifest, check_manifest, bucket, AloneWatch(), ids, cached=1000)
         self._store = SegmentStore(bucket, _CACHE, index_bytes=_INDEXES)
+        self._ids = ids
         self._db_uuid = db_uuid
         self._key = keys.manifest_key(db_uuid, branch_id)
         self._parents: dict[tuple[Parent, TXID], Manifest] = {}
@@ -87,6 +73,22 @@ class Restoring:
             self.manifest: Final = self._manifests.read(self._key).record
         except ObjectNotFound:
             raise BranchNotFoundError(f"the database has no branch {branch_id!r}") from None
+
+    def points(self, count: int) -> list[TXID]:
+        """`count` of the positions that the branch declares to be restorable, at random, ascending; without the head.
+
+        Raises `CorruptError`.
+        """
+        head = self.manifest.head_txid
+        runs = [
+            (run.first, min(run.last, head - 1)) for run in restorable(self.manifest, self._manifest_of).runs
+        ]
+        runs = [(first, last) for first, last in runs if first <= last]
+        total = sum(last - first + 1 for first, last in runs)
+        numbers = set(range(total)) if total <= count else set[int]()
+        while len(numbers) < min(count, total):
+            numbers.add(self._ids.number(64) % total)
+        return sorted(_nth(runs, number) for number in numbers)
 
     def verify(self, txid: TXID, budget: Budget) -> Restored:
         """Restore all of a position. Raises `Moved`, and `UnavailableError` where the store does not answer."""
@@ -100,7 +102,7 @@ class Restoring:
                 budget.spend(piece)
             problem = _complaints_of_sqlite(view, budget)
         except (CorruptError, NotFoundError, SegmentGoneError, TxidNotRetainedError, apsw.Error) as error:
-            self._check_whether_moved()
+            self.check_whether_moved()
             problem = str(error)
         return Restored(txid, 0 if view is None else view.page_count, problem)
 
@@ -167,7 +169,7 @@ class Restoring:
         manifest = self._parents[parent, at] = manifest_of(self._manifests, parent, at)
         return manifest
 
-    def _check_whether_moved(self) -> None:
+    def check_whether_moved(self) -> None:
         """Raise `Moved` if a branch that takes part was written since we looked: it may have let go of segments."""
         try:
             moved = _differ(self._manifests.read(self._key).record, self.manifest)
@@ -178,6 +180,14 @@ class Restoring:
             moved = True
         if moved:
             raise Moved("the history of the branch was rewritten while it was being restored; try again")
+
+
+def _nth(runs: list[tuple[TXID, int]], number: int) -> TXID:
+    for first, last in runs:
+        if number <= last - first:
+            return TXID(first + number)
+        number -= last - first + 1
+    raise IndexError(number)
 
 
 def _differ(now: Manifest, then: Manifest) -> bool:

@@ -40,6 +40,8 @@ from memoturn.manifest.invariants import check_catalog, check_manifest
 from memoturn.manifest.model import CatalogEntry, Manifest, Owner, Parent
 from memoturn.manifest.register import Held, Register
 from memoturn.manifest.watch import AgeWatch, AloneWatch, SharedWatch, Watch
+from memoturn.node.maintenance import Maintenance
+from memoturn.node.notes import Notes
 from memoturn.pages.disk import DiskTier
 from memoturn.pages.store import SegmentStore
 from memoturn.pages.view import Source
@@ -82,6 +84,8 @@ class Surroundings:
     log: CommitLog | None = None
     disk: DiskTier | None = None
     set_aside: Path | None = None
+    maintained: bool = False
+    """Whether there is background work, which its owner does by calling `maintenance.step`."""
 
 
 class Engine:
@@ -122,11 +126,16 @@ class Engine:
 
         self._machine: Machine | None = None
         self._shared: SharedWatch | None = None
+        self._notes_home: Path | None = None
         around = surroundings or self._surroundings(url, options)
         self.bucket: Bucket = around.bucket
         self.shipper = around.shipper
         self.catalog = Register(CatalogEntry, check_catalog, self.bucket, around.watch, ids)
         self.manifests = Register(Manifest, check_manifest, self.bucket, around.watch, ids)
+        self.notes = Notes(self._notes_home)
+        self.maintenance: Maintenance | None = None
+        if settings.maintenance.on and (surroundings is None or surroundings.maintained):
+            self.maintenance = Maintenance(self, threaded=surroundings is None)
         self.env = Environment(
             bucket=self.bucket,
             manifests=self.manifests,
@@ -143,6 +152,7 @@ class Engine:
             on_unshipped=self.shipper.notice,
             on_owned=self._keep,
             publisher=Publisher(self.manifests, clock, ids, settings.history.gc_grace_secs),
+            on_shipped=_nothing if self.maintenance is None else self.maintenance.shipped,
             grace=settings.history.gc_grace_secs,
         )
         _engines.add(self)
@@ -163,6 +173,7 @@ class Engine:
         if home is None:
             return Surroundings(node_id, bucket, AloneWatch(), NoNeighbours(), shipper)
         node = home / "node"
+        self._notes_home = node / "maintenance"
         # The node comes last: it would be left behind, alive, if the disk were full for something else.
         watch: Watch
         disk: DiskTier | None = None
@@ -246,6 +257,8 @@ class Engine:
         if former is not None:
             former.retire()
         self._keep(branch)
+        if self.maintenance is not None:
+            self.maintenance.used(name, branch)
         self._make_room()
         return branch
 
@@ -277,6 +290,8 @@ class Engine:
             branch = self._branches.pop((db_uuid, branch_id), None)
         if branch is not None:
             branch.retire()
+        if self.maintenance is not None:
+            self.maintenance.touched(db_uuid)
 
     def open_branches(self) -> list[Branch]:
         """The branches in use, the least recently opened first."""
@@ -365,6 +380,8 @@ class Engine:
         """Ship, and let go of everything. What the store does not take now is shipped by whoever opens it next."""
         if self._closed is not None:
             return
+        if self.maintenance is not None:
+            self.maintenance.stop()
         self.shipper.close()
         for branch in self.open_branches():
             try:
@@ -384,8 +401,14 @@ class Engine:
 
     def _forked(self) -> None:
         self._closed = "this Memoturn was opened before a fork; open a new one in the child process"
+        if self.maintenance is not None:
+            self.maintenance.abandon_after_fork()
         if self._machine is not None:
             self._machine.abandon_after_fork()
+
+
+def _nothing(_branch: Branch, _bytes: int) -> None:
+    return None
 
 
 def _on_ship_failure(branch: Shippable, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Keys and values: put, get, delete, list, and the sweep that removes what has expired."""
+"""Keys and values: put, get, delete, list."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from memoturn.base.errors import ConflictError, InvalidRequestError, SegmentGone
 from memoturn.base.names import Address
 from memoturn.base.results import KvDelete, KvEntry, KvKey, KvPage, KvPut, time_or_none
 from memoturn.base.txids import TXID
-from memoturn.database.branch import Branch
 from memoturn.manifest.rules import ttl_at
 from memoturn.models import json_text, kv
 from memoturn.models.kv import Put
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import view_of, writable
-from memoturn.operations.reading import MAX_LIMIT, again, clamped, read
+from memoturn.operations.reading import again, clamped, read
 
 
 def put(
@@ -151,18 +150,6 @@ def list_(
     ]
     more = base64.urlsafe_b64encode(found[most - 1].k).decode() if len(found) > most else None
     return KvPage(keys, more, txid)
-
-
-def sweep(engine: Engine, branch: Branch, limit: int = MAX_LIMIT) -> int:
-    """Remove at most `limit` expired keys of an open branch in one transaction; returns how many.
-
-    Where nothing has expired, nothing is written and no other process is asked for the branch.
-    """
-    now = engine.clock.now_ms()
-    with branch.readers.on(branch.head()) as connection:
-        if not kv.has_expired(connection, now):
-            return 0
-    return branch.write(lambda connection: kv.sweep(connection, now, limit))[0]
 
 
 def _standing(connection: Connection, ns: str, k: bytes, now: int) -> str:

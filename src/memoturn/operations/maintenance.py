@@ -13,7 +13,7 @@ from memoturn.base.errors import (
     DatabaseNotFoundError,
     InvalidRequestError,
 )
-from memoturn.base.names import Address, Position, check_name
+from memoturn.base.names import Address, AtTxid, Position, check_name
 from memoturn.base.results import (
     CompactedBranch,
     CompactResult,
@@ -35,13 +35,13 @@ from memoturn.history.compaction import StoredFacts, compact_branch
 from memoturn.history.holders import holders_of
 from memoturn.history.planning import Aims, Merge, Thin, WriteBase, packs_of
 from memoturn.history.retaining import retain as retain_all
-from memoturn.history.verification import Moved, Restoring, points
+from memoturn.history.verification import Moved, Restoring
 from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.rules import check_living
-from memoturn.manifest.timeline import check_position
 from memoturn.node.engine import Engine
+from memoturn.node.notes import Note
 from memoturn.operations import databases
 
 Progress = Callable[[int, int], None]
@@ -79,6 +79,7 @@ def _compact(engine: Engine, db_uuid: str, branch_id: str, budget: Budget) -> tu
         if (branch.db_uuid, branch.branch_id) == (db_uuid, branch_id):
             branch.ship()
     aims = Aims(engine.settings.history.max_depth, idle=True)
+    began = engine.clock.monotonic()
     merges = written = dropped = size = 0
     for done in compact_branch(engine.env, db_uuid, branch_id, budget, aims):
         size += done.bytes
@@ -86,6 +87,9 @@ def _compact(engine: Engine, db_uuid: str, branch_id: str, budget: Budget) -> tu
             merges += isinstance(done.step, Merge)
             written += isinstance(done.step, WriteBase)
             dropped += len(done.step.bases) if isinstance(done.step, Thin) else 0
+    took = engine.clock.monotonic() - began
+    what = f"{merges} merges, {written} bases written, {dropped} dropped, by hand"
+    engine.notes.add(db_uuid, Note("compact", branch_id, engine.clock.now_ms(), took, what), written=size)
     manifest = engine.manifests.current(keys.manifest_key(db_uuid, branch_id)).record
     packs = packs_of(manifest)
     facts = StoredFacts(engine.env, db_uuid, manifest)
@@ -148,11 +152,11 @@ def verify(
             if address is not None and address.branch is not None:
                 raise
             continue
-        drawn = (
-            points(manifest, engine.ids, random_points)
-            if at is None
-            else [_named(engine, db_uuid, manifest, at)]
-        )
+        try:
+            drawn = restoring.points(random_points) if at is None else [_named(engine, db_uuid, manifest, at)]
+        except CorruptError as error:
+            yield Verified(database, branch_id, manifest.head_txid, 0, 0, False, str(error))
+            continue
         for txid in sorted({*drawn, manifest.head_txid}):
             yield _verify(engine, database, db_uuid, branch_id, txid, restoring, budget)
 
@@ -237,7 +241,7 @@ def _verify(
             if attempt == _ATTEMPTS:
                 raise
             restoring = Restoring(engine.bucket, engine.ids, db_uuid, branch_id)
-            check_position(restoring.manifest, txid)
+            _named(engine, db_uuid, restoring.manifest, AtTxid(txid))
         else:
             break
     size = found.pages * PAGE_SIZE
@@ -265,6 +269,4 @@ def _branches_of(engine: Engine, database: str, db_uuid: str) -> Iterator[tuple[
 
 
 def _named(engine: Engine, db_uuid: str, manifest: Manifest, position: Position) -> TXID:
-    txid = resolve(engine.env, db_uuid, manifest, (), position, exact=True).txid
-    check_position(manifest, txid)
-    return txid
+    return resolve(engine.env, db_uuid, manifest, (), position, exact=True).txid

@@ -40,6 +40,7 @@ _ORDER: Final = [
     "gc",
     "why-retained",
     "retain",
+    "maintenance",
     "config",
     "demo",
     "completions",
@@ -115,6 +116,7 @@ command(app, "compact")(maintenance.compact)
 command(app, "gc")(collect.gc)
 command(app, "why-retained")(collect.why_retained)
 command(app, "retain")(maintenance.retain)
+app.add_typer(maintenance.app, name="maintenance")
 command(app, "config")(config.config)
 command(app, "demo")(demo.demo)
 command(app, "completions")(completions.completions)

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from memoturn.base.errors import CorruptError
-from memoturn.faces.cli.output import progress, size
+from memoturn.faces.cli.command import Group, command
+from memoturn.faces.cli.output import progress, size, write_table
 from memoturn.faces.cli.session import Session
 from memoturn.faces.cli.values import parse_count
 
@@ -93,3 +94,71 @@ def retain(
         ("branch", "every txid from", "snapshots from", "snapshots written", "bytes written"),
         [(b.name, b.exact_txid, b.floor_txid, len(b.bases), size(b.bytes_written)) for b in done],
     )
+
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="What is done in the background.")
+
+
+@command(app, "status")
+def status(
+    session: Session,
+    db: Annotated[str | None, typer.Argument(metavar="DB", help="One database; else all.")] = None,
+) -> None:
+    """Show what each branch consists of, and the background work that was done on it.
+
+    The work is what the processes of this machine have noted. What runs now is known to its own process only.
+    """
+    found = session.memory().maintenance.status(db)
+    if session.as_json:
+        session.say(found)
+        return
+    write_table(
+        (
+            "branch",
+            "head",
+            "every txid from",
+            "snapshots from",
+            "packs",
+            "bases",
+            "above base",
+            "depth",
+            "size",
+        ),
+        [
+            (
+                f"{one.name}@{branch.name}",
+                branch.head_txid,
+                branch.exact_txid,
+                branch.floor_txid,
+                "+".join(map(str, branch.packs)),
+                branch.bases,
+                branch.packs_above_base,
+                branch.depth,
+                size(branch.bytes),
+            )
+            for one in found.databases
+            for branch in one.branches
+        ],
+    )
+    print()
+    write_table(
+        ("work", "on", "last done", "took", "what came of it"),
+        [
+            (
+                work.kind,
+                one.name if work.branch is None else f"{one.name}@{work.branch}",
+                work.time,
+                f"{work.seconds:.2f} s",
+                work.what if work.error is None else f"{work.error} ({work.failures} times in a row)",
+            )
+            for one in found.databases
+            for work in one.work
+            if work.time is not None
+        ],
+    )
+    for one in found.databases:
+        if one.bytes_shipped:
+            print(
+                f"\n{one.name}: {size(one.bytes_written)} written by compaction for {size(one.bytes_shipped)} of "
+                f"commits, {one.write_amplification:.2f} times"
+            )

@@ -9,11 +9,19 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from memoturn.base.settings import CacheSettings, CommitSettings, Durability, HistorySettings, Settings
+from memoturn.base.settings import (
+    CacheSettings,
+    CommitSettings,
+    Durability,
+    HistorySettings,
+    MaintenanceSettings,
+    Settings,
+)
 from memoturn.faces.cli.errors import UsageError
 
 Origin = Literal["default", "env", "flag"]
 _DURABILITIES: Final = ("standard", "durable")
+_ON_OFF: Final = ("on", "off")
 _SCHEMES: Final = ("memory", "file", "s3", "gs", "az", "http", "https")
 
 
@@ -61,6 +69,10 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
                 "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS", defaults.history.pitr_snapshot_retention_secs, 0
             ),
             gc_grace_secs=given.number("MEMOTURN_GC_GRACE_SECS", defaults.history.gc_grace_secs, 0),
+        ),
+        maintenance=MaintenanceSettings(
+            on=given.choice("MEMOTURN_MAINTENANCE", _ON_OFF, "on" if defaults.maintenance.on else "off")
+            == "on",
         ),
         hot_cap=given.number("MEMOTURN_HOT_CAP", defaults.hot_cap, 1),
         node_id=given.text("MEMOTURN_NODE_ID", defaults.node_id),

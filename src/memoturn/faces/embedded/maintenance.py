@@ -8,9 +8,9 @@ from datetime import datetime
 
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import check_name, parse_address, parse_position
-from memoturn.faces.wire import CompactResult, GcResult, Retained, RetainedBranch, Verified
+from memoturn.faces.wire import CompactResult, GcResult, MaintenanceStatus, Retained, RetainedBranch, Verified
 from memoturn.node.engine import Engine
-from memoturn.operations import maintenance
+from memoturn.operations import maintenance, status
 
 Progress = Callable[[int, int], None]
 
@@ -53,6 +53,14 @@ class Maintenance:
     def why_retained(self, object_key: str) -> Retained:
         """Who holds an object of the store, such as `db/d_…/b_…/ltx/0/1-5-1.ltx`. Raises `NotFoundError`."""
         return maintenance.why_retained(self._engine, object_key)
+
+    def status(self, database: str | None = None) -> MaintenanceStatus:
+        """What background work has done and what is due, of a database or of all.
+
+        What is in the store and what the processes of this machine have noted is told whoever has done it; what
+        runs now and what is due next, of this process only. Raises `DatabaseNotFoundError`.
+        """
+        return status.status(self._engine, None if database is None else check_name("database", database))
 
     def verify(
         self,

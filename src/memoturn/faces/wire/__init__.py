@@ -1,12 +1,15 @@
 """The types of requests and answers, shared by every face."""
 
 from memoturn.base.results import (
+    Background,
     BatchResult,
     BranchInfo,
+    BranchStatus,
     CheckpointInfo,
     CompactedBranch,
     CompactResult,
     DatabaseInfo,
+    DatabaseStatus,
     DeleteResult,
     DocDelete,
     DocExplain,
@@ -33,6 +36,7 @@ from memoturn.base.results import (
     KvKey,
     KvPage,
     KvPut,
+    MaintenanceStatus,
     Memory,
     MemoryChain,
     MemoryImport,
@@ -60,15 +64,19 @@ from memoturn.base.results import (
     VectorHits,
     VectorUpsert,
     Verified,
+    WorkStatus,
 )
 
 __all__ = [
+    "Background",
     "BatchResult",
     "BranchInfo",
+    "BranchStatus",
     "CheckpointInfo",
     "CompactResult",
     "CompactedBranch",
     "DatabaseInfo",
+    "DatabaseStatus",
     "DeleteResult",
     "DocDelete",
     "DocExplain",
@@ -95,6 +103,7 @@ __all__ = [
     "KvKey",
     "KvPage",
     "KvPut",
+    "MaintenanceStatus",
     "Memory",
     "MemoryChain",
     "MemoryImport",
@@ -122,4 +131,5 @@ __all__ = [
     "VectorHits",
     "VectorUpsert",
     "Verified",
+    "WorkStatus",
 ]
