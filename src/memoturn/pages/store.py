@@ -125,7 +125,7 @@ class SegmentStore:
         """The index of the pack at `key`."""
         index = self._indexes.get(key)
         if index is None:
-            index = self._open_index(key, parse_pack_tail)
+            index = self._open_index(key, parse_pack_tail, _TAIL)
             self._indexes.put(key, index)
         if not isinstance(index, PackIndex):
             raise CorruptError(f"{key} was opened as a base before")
@@ -135,7 +135,9 @@ class SegmentStore:
         """The index of the base whose snapshot lies at `key`; parts of its table may not be loaded yet."""
         index = self._indexes.get(key)
         if index is None:
-            index = self._open_index(keys.base_index_key(key), parse_base_tail)
+            # Where a request costs more than bytes, the whole table of all but the largest bases comes with its end.
+            length = _TAIL if self._local else _MAX_TABLE
+            index = self._open_index(keys.base_index_key(key), parse_base_tail, length)
             self._indexes.put(key, index)
         if not isinstance(index, BaseIndex):
             raise CorruptError(f"{key} was opened as a pack before")
@@ -151,15 +153,20 @@ class SegmentStore:
         with _naming(table):
             index.load(span.offset, self.bucket.get_range(table, span.offset, span.length))
 
-    def _open_index(self, key: str, parse: Callable[[bytes, int], Index | NeedMore]) -> Index:
+    def _open_index(
+        self, key: str, parse: Callable[[bytes, int], Index | NeedMore], length: int
+    ) -> Index:
         with _naming(key):
-            tail, size = self.bucket.get_tail(key, _TAIL)
+            tail, size = self.bucket.get_tail(key, length)
             index = parse(tail, size)
             if isinstance(index, NeedMore):
                 tail, size = self.bucket.get_tail(key, index.length)
                 index = parse(tail, size)
             if isinstance(index, NeedMore):
                 raise CorruptError(f"asks for {index.length} bytes of its end, but has {size}")
+            if isinstance(index, PackIndex) and not self._local:
+                # Of a small pack this is all there is: its pages need no request any more.
+                self._buffers.put(key, _Buffer(size - len(tail), tail, 0))
             return index
 
     def keep_index(self, key: str, index: PackIndex | BaseIndex) -> None:
@@ -184,6 +191,9 @@ class SegmentStore:
                 return buffer.data[offset - start : offset - start + length]
             if end - length < offset <= end + self._block:
                 window = min(max(buffer.window * 2, _FIRST_WINDOW), _MAX_WINDOW)
+        elif not self._local and offset < self._block and keys.is_base(key):
+            # Whoever begins with page 1 goes on to the roots of the trees, and these lie near the start.
+            window = _MAX_WINDOW - offset
         if self._local:
             data = self.bucket.get_range(key, offset, max(length, window))
             self._buffers.put(key, _Buffer(offset, data, window))
