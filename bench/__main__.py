@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from bench import branches, collection, commits, models, reads
+from bench import branches, collection, commits, history, models, reads
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -19,14 +19,16 @@ _README = Path(__file__).parent.parent / "README.md"
 _HEAD = "| figure | must reach | measured | peer | reached |\n| --- | --- | --- | --- | --- |"
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
+_GROUPS = ["branches", "reads", "commits", "models", "collection", "history"]
+
 
 def main(names: list[str]) -> None:
-    """Measure everything, or the groups that are named: branches, reads, commits, models, collection."""
+    """Measure everything, or the groups that are named: branches, reads, commits, models, collection, history."""
     with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
         scratch = Path(directory)
         lines: list[str] = []
         print(_HEAD, flush=True)
-        for figure in _figures(scratch, names or ["branches", "reads", "commits", "models", "collection"]):
+        for figure in _figures(scratch, names or _GROUPS):
             lines.append(_line(figure))
             print(lines[-1], flush=True)
     if not names:
@@ -35,7 +37,7 @@ def main(names: list[str]) -> None:
 
 def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
     groups = set(names)
-    if groups & {"branches", "reads"}:
+    if groups & {"branches", "reads", "history"}:
         big = sqlite_file(scratch / "big.sqlite", 1024)
         small = sqlite_file(scratch / "small.sqlite", 1)
     if "branches" in groups:
@@ -48,6 +50,8 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
         yield from models.figures(scratch)
     if "collection" in groups:
         yield from collection.figures()
+    if "history" in groups:
+        yield from history.figures(big, small, scratch)
 
 
 def _line(figure: Figure) -> str:

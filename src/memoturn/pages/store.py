@@ -30,6 +30,7 @@ from memoturn.segments.tail import NeedMore
 _TAIL: Final = 64 * 1024
 _MAX_WINDOW: Final = 1 << 20
 _FIRST_WINDOW: Final = 16 * 1024
+_FIRST_BYTES: Final = 2 << 20
 _BUFFERS: Final = 64
 _MAX_TABLE: Final = 4 << 20
 _ASIDE: Final = 1 << 20
@@ -153,9 +154,7 @@ class SegmentStore:
         with _naming(table):
             index.load(span.offset, self.bucket.get_range(table, span.offset, span.length))
 
-    def _open_index(
-        self, key: str, parse: Callable[[bytes, int], Index | NeedMore], length: int
-    ) -> Index:
+    def _open_index(self, key: str, parse: Callable[[bytes, int], Index | NeedMore], length: int) -> Index:
         with _naming(key):
             tail, size = self.bucket.get_tail(key, length)
             index = parse(tail, size)
@@ -192,8 +191,9 @@ class SegmentStore:
             if end - length < offset <= end + self._block:
                 window = min(max(buffer.window * 2, _FIRST_WINDOW), _MAX_WINDOW)
         elif not self._local and offset < self._block and keys.is_base(key):
-            # Whoever begins with page 1 goes on to the roots of the trees, and these lie near the start.
-            window = _MAX_WINDOW - offset
+            # Whoever begins with page 1 goes on to the roots of the trees, and to what SQLite put below them first:
+            # a root is split when it has some 450 children, into pages that follow them.
+            window = _FIRST_BYTES - offset
         if self._local:
             data = self.bucket.get_range(key, offset, max(length, window))
             self._buffers.put(key, _Buffer(offset, data, window))

@@ -1,0 +1,273 @@
+"""What history costs: the size of a branch after a day, waking it, going back in it, and compaction meanwhile."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.measure import Figure, Times, times_of, us
+from bench.samples import SCHEMA, text
+from memoturn import Memoturn
+from memoturn.base.clock import SystemClock
+from memoturn.base.names import Address, AtTxid
+from memoturn.base.settings import CacheSettings, Settings
+from memoturn.base.txids import TXID, UnixMs
+from memoturn.bucket.bucket import Pieces, Version
+from memoturn.bucket.memory import MemoryBucket
+from memoturn.database.branch import Branch
+from memoturn.database.neighbours import NoNeighbours
+from memoturn.database.shipper import Shipper
+from memoturn.history.budget import Budget
+from memoturn.history.compaction import compact_branch
+from memoturn.history.planning import Aims, packs_of
+from memoturn.manifest.watch import AgeWatch
+from memoturn.models.guard import protect
+from memoturn.node.engine import Engine, Surroundings
+from memoturn.operations import branches as operations
+from memoturn.operations import sql, transfer
+
+DAY_COMMITS = 5 * 86_400
+
+
+class VirtualClock(SystemClock):
+    """A wall clock that a simulated day moves."""
+
+    ms = 1_800_000_000_000
+
+    def now_ms(self) -> UnixMs:
+        return UnixMs(self.ms)
+
+
+class Counted(MemoryBucket):
+    """A store of which each request costs; it only counts them. Neighbouring ranges go in one, as they do on S3."""
+
+    is_local = False
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.requests: list[str] = []
+
+    def get(self, key: str) -> tuple[bytes, Version]:
+        self.requests.append(f"get {key}")
+        return super().get(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        self.requests.append(f"range {key} {start}+{length}")
+        return super().get(key)[0][start : start + length]
+
+    def get_tail(self, key: str, length: int) -> tuple[bytes, int]:
+        self.requests.append(f"tail {key} {length}")
+        body = super().get(key)[0]
+        return body[max(0, len(body) - length) :], len(body)
+
+    def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Pieces:
+        end = -1
+        for start, length in ranges:
+            if start != end:
+                self.requests.append(f"ranges {key} {start}")
+            end = start + length
+        body = super().get(key)[0]
+        return [body[start : start + length] for start, length in ranges]
+
+
+def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
+    """`big` and `small` are SQLite files of 1 GiB and 1 MiB."""
+    yield from _a_day()
+    yield from _waking(big, small)
+    yield from _going_back(big, scratch)
+    yield _meanwhile(scratch)
+
+
+def compact(engine: Engine, branch: Branch, idle: bool = False) -> None:
+    """Take all steps that are due."""
+    budget = Budget(engine.clock)
+    for _ in compact_branch(engine.env, branch.db_uuid, branch.branch_id, budget, Aims(idle=idle)):
+        pass
+
+
+def _a_day() -> Iterator[Figure]:
+    clock = VirtualClock()
+    with Memoturn("memory:", clock=clock) as mt:
+        engine = mt._engine
+        mt.databases.create("a")
+        db = mt.db("a")
+        db.batch([SCHEMA, *[("INSERT INTO t VALUES (?, ?)", (n, text(n))) for n in range(1, 1000)]])
+        branch = engine.branch("a")
+        most = largest = 0
+        for number in range(DAY_COMMITS):
+            clock.ms += 200
+            db.sql("UPDATE t SET x = ? WHERE id = ?", [text(number), number * 7919 % 999 + 1])
+            branch.ship()
+            if number % 5 == 0:
+                compact(engine, branch)
+                manifest = branch.manifest()
+                packs = len(packs_of(manifest))
+                most = max(most, packs + 2 * (len(manifest.segments) - packs))
+                if number % 1000 == 0:
+                    largest = max(largest, len(msgspec.json.encode(manifest)))
+        yield Figure(
+            "manifest after a day at 5 commits a second", "≤ 64 KiB", f"{largest:,} B", "", largest <= 65_536
+        )
+        yield Figure("objects of that branch, at most", "≤ 200", str(most), "", most <= 200)
+        ratio = engine.env.written.amplification
+        yield Figure(
+            "bytes that compaction writes for each byte committed", "≤ 3", f"{ratio:.2f}", "", ratio <= 3
+        )
+        mt.databases.create("b")
+        fresh = mt.db("b")
+        fresh.batch([SCHEMA, *[("INSERT INTO t VALUES (?, ?)", (n, text(n))) for n in range(1, 1000)]])
+        other = engine.branch("b")
+        other.ship()
+        old: list[int] = []
+        new: list[int] = []
+        for _ in range(50):
+            for name, one, samples in (("a", branch, old), ("b", other, new)):
+                one.forget()
+                store = engine.env.store
+                for cache in (store._pages, store._indexes, store._buffers):
+                    cache.clear()
+                start = time.perf_counter_ns()
+                mt.db(name).sql("SELECT x FROM t WHERE id = 500")
+                samples.append(time.perf_counter_ns() - start)
+        after, before = times_of(old), times_of(new)
+        yield Figure(
+            "open and first query after that day against a new branch of that size",
+            "≤ 2×",
+            f"{after.p50 / before.p50:.2f}× ({us(after.p50)} / {us(before.p50)})",
+            "",
+            after.p50 <= 2 * before.p50,
+        )
+
+
+def _engine(bucket: MemoryBucket) -> Engine:
+    clock = SystemClock()
+    shipper = Shipper(clock, 3600, 1 << 30, lambda _branch, _error: None)
+    around = Surroundings("n_bench", bucket, AgeWatch(clock, 0.5), NoNeighbours(), shipper)
+    return Engine(
+        "memory:", Settings(cache=CacheSettings(disk_cache_bytes=0)), prepare=protect, surroundings=around
+    )
+
+
+def _waking(big: Path, small: Path) -> Iterator[Figure]:
+    for name, what in (("1 MiB", small), ("1 GiB", big), ("after 100,000 commits", small)):
+        bucket = Counted()
+        engine = _engine(bucket)
+        transfer.import_file(engine, "a", str(what))
+        where = Address("a", None, None)
+        branch = engine.branch("a")
+        for number in range(100_000 if "commits" in name else 20):
+            sql.sql(engine, where, "UPDATE t SET x = ? WHERE id = ?", [text(number), number % 999 + 1])
+            if number % 10 == 0:
+                branch.ship()
+            if number % 500 == 0:
+                compact(engine, branch)
+        branch.ship()
+        compact(engine, branch, idle=True)
+        engine.close()
+        waking = _engine(bucket)
+        bucket.requests.clear()
+        rows = sql.sql(waking, where, "SELECT x FROM t LIMIT 1", None)
+        assert len(rows) == 1
+        count = len(bucket.requests)
+        kinds = ", ".join(
+            request.split("/")[0].split(" ")[0] + " " + request.rsplit("/", 1)[1]
+            for request in bucket.requests
+        )
+        yield Figure(
+            f"requests to wake an idle branch, from the catalog to the first row: {name}",
+            "≤ 4",
+            f"{count}",
+            kinds,
+            count <= 4,
+        )
+        waking.close()
+
+
+def _going_back(big: Path, scratch: Path) -> Iterator[Figure]:
+    """A fork of the database goes back to a random commit of its history, and is asked for a row."""
+    times: list[Times] = []
+    for commits in (1_000, 10_000):
+        with Memoturn(f"file:{scratch}/back{commits}") as mt:
+            mt.databases.import_file("a", big)
+            db, engine = mt.db("a"), mt._engine
+            branch = engine.branch("a")
+            for number in range(commits):
+                db.sql("UPDATE t SET x = ? WHERE id = ?", [text(number), number * 7919 % 900_000 + 1])
+                branch.ship()
+                if number % 50 == 0:
+                    compact(engine, branch)
+            rng = random.Random(1)
+            samples = []
+            for _ in range(60):
+                to = rng.randrange(2, commits)
+                start = time.perf_counter_ns()
+                operations.rewind(engine, "a", None, AtTxid(TXID(to)))
+                db.sql("SELECT x FROM t WHERE id = ?", [to * 7919 % 900_000 + 1])
+                samples.append(time.perf_counter_ns() - start)
+                compact(engine, branch)
+            times.append(times_of(samples))
+    few, many = times
+    yield Figure(
+        "1 GiB on `file:`: rewind to a random txid, and the first query",
+        "p50 ≤ 15 ms",
+        str(few),
+        "",
+        few.p50 <= 15_000,
+    )
+    yield Figure(
+        "the same with 10 times the history",
+        "≤ 1.5×",
+        f"{many.p50 / few.p50:.2f}× ({many})",
+        "",
+        many.p50 <= 1.5 * few.p50,
+    )
+
+
+def _meanwhile(scratch: Path) -> Figure:
+    """Durable commits of one branch while another thread compacts, by the budget that background work has."""
+    with Memoturn(f"file:{scratch}/meanwhile") as mt:
+        mt.databases.create("a")
+        db, engine = mt.db("a"), mt._engine
+        db.batch([SCHEMA, *[("INSERT INTO t VALUES (?, ?)", (n, text(n))) for n in range(1, 1000)]])
+        branch = engine.branch("a")
+        stop = threading.Event()
+
+        def commits(count: int) -> Times:
+            samples = []
+            for number in range(count):
+                start = time.perf_counter_ns()
+                db.sql("UPDATE t SET x = ? WHERE id = ?", [text(number), number % 999 + 1])
+                samples.append(time.perf_counter_ns() - start)
+                time.sleep(0.001)
+            return times_of(samples)
+
+        def background() -> None:
+            history = engine.settings.history
+            while not stop.is_set():
+                budget = Budget(
+                    engine.clock, share=history.work_share, bytes_per_second=history.work_bytes_per_second
+                )
+                for _ in compact_branch(engine.env, branch.db_uuid, "main", budget, Aims(idle=True)):
+                    pass
+                stop.wait(0.02)
+
+        commits(1000)
+        quiet = commits(4000)
+        worker = threading.Thread(target=background)
+        worker.start()
+        busy = commits(4000)
+        stop.set()
+        worker.join()
+        bytes_written = engine.env.written.compacted
+    return Figure(
+        "commit p99 while compaction runs against idle",
+        "≤ 1.5×",
+        f"{busy.p99 / quiet.p99:.2f}× ({us(busy.p99)} / {us(quiet.p99)}; {bytes_written >> 20} MiB written)",
+        "",
+        busy.p99 <= 1.5 * quiet.p99,
+    )

@@ -1,0 +1,54 @@
+"""Waking a branch from a store of which each request costs takes few of them."""
+
+from __future__ import annotations
+
+import pytest
+from bench.history import Counted, _engine, compact
+from bench.samples import SCHEMA, text
+
+from memoturn.base.names import Address
+from memoturn.operations import databases, sql
+
+WHERE = Address("a", None, None)
+
+
+def woken(bucket: Counted, query: str) -> list[str]:
+    """The requests from an open engine to the first row."""
+    engine = _engine(bucket)
+    bucket.requests.clear()
+    assert sql.sql(engine, WHERE, query, None)
+    found = list(bucket.requests)
+    engine.close()
+    return found
+
+
+@pytest.mark.parametrize("commits", [1, 300])
+def test_an_idle_branch_is_awake_after_four_requests_whatever_its_age(commits: int) -> None:
+    bucket = Counted()
+    engine = _engine(bucket)
+    databases.create(engine, "a", None)
+    branch = engine.branch("a")
+    sql.sql(engine, WHERE, SCHEMA, None)
+    for number in range(commits):
+        sql.sql(engine, WHERE, "INSERT INTO t VALUES (?, ?)", [number, text(number)])
+        branch.ship()
+    before = len(woken(bucket, "SELECT x FROM t LIMIT 1"))
+    compact(engine, branch, idle=True)
+    engine.close()
+    after = woken(bucket, "SELECT x FROM t LIMIT 1")
+    assert [request.split()[0] for request in after] == ["get", "get", "tail", "ranges"], after
+    if commits > 1:
+        assert before > 4
+
+
+def test_a_small_pack_is_read_in_one_request() -> None:
+    bucket = Counted()
+    engine = _engine(bucket)
+    databases.create(engine, "a", None)
+    sql.sql(engine, WHERE, SCHEMA, None)
+    engine.close()
+    assert [request.split()[0] for request in woken(bucket, "SELECT count(*) FROM t")] == [
+        "get",
+        "get",
+        "tail",
+    ]
