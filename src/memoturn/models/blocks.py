@@ -114,6 +114,12 @@ class Frame:
         )
         self.dimension = next((block.vectors.shape[1] for block in blocks if len(block.rows)), 0)
         self._groups: dict[bool, Group] = {}
+        self._is_whole = bool(len(self.seqs)) and int(self.seqs[-1] - self.seqs[0]) == len(self.seqs) - 1
+
+    def rows_of(self, seqs: Ints) -> Ints:
+        """The rows of memories by their `seq`."""
+        rows: Ints = seqs - self.seqs[0] if self._is_whole else np.searchsorted(self.seqs, seqs)
+        return rows
 
     def weight(self) -> int:
         """How many bytes it keeps, about."""
@@ -144,8 +150,8 @@ class Frame:
 class Group:
     """Some memories of a frame, those of a session beside each other in the order in which they were learned.
 
-    `rows` are their places in the frame; `places` is the reverse, -1 for what is not among them. It holds from
-    `begins` to before `ends`, when another memory expires.
+    `rows` are their places in the frame; `places` is the reverse, -1 for what is not among them; `session`
+    numbers their sessions. It holds from `begins` to before `ends`, when another memory expires.
     """
 
     def __init__(self, frame: Frame, now: int, include_superseded: bool) -> None:
@@ -163,44 +169,26 @@ class Group:
         self.rows: Ints = rows
         self.places: Ints = np.full(len(frame.seqs), -1, np.int64)
         self.places[rows] = np.arange(len(rows))
-        self.words: Floats = frame.words[rows].astype(np.float64)
+        self.words: Singles = frame.words[rows].astype(np.float32)
         together = (sessions[1:] == sessions[:-1]) & (sessions[1:] != 0)
         self.session: Ints = np.concatenate([rows[:1] * 0, np.cumsum(~together)])
-        self._joined: list[Floats] = []
+        self._joined: list[Singles] = []
         for distance in range(1, 3):
             same = self.session[distance:] == self.session[:-distance]
-            self._joined.append(same.astype(np.float64))
-
-        self._scales: tuple[Floats, Floats, Floats] | None = None
+            self._joined.append(same.astype(np.float32))
+        self.session_words: Singles = np.bincount(self.session, weights=self.words).astype(np.float32)
+        self.nearby_words = self.nearby(self.words)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def scales(self, k1: float, alone: float, nearby: float, session: float) -> tuple[Floats, Floats, Floats]:
-        """BM25's denominators without the count of the term: for the memory, its neighbourhood and its session.
-
-        `alone`, `nearby` and `session` say how much the length counts in each.
-        """
-        if self._scales is None:
-            lengths = (self.words, self.nearby(self.words), self.in_session(self.words))
-            self._scales = tuple(  # type: ignore[assignment]
-                k1 * (1 - b + b * length / max(float(length.mean()), 1.0))
-                for b, length in zip((alone, nearby, session), lengths, strict=True)
-            )
-        return self._scales  # type: ignore[return-value]
-
-    def nearby(self, values: Floats) -> Floats:
+    def nearby(self, values: Singles) -> Singles:
         """For each memory the sum of what stands from two before it to two after it in its session."""
         total = values.copy()
         for distance, joined in enumerate(self._joined, 1):
             total[distance:] += values[:-distance] * joined
             total[:-distance] += values[distance:] * joined
         return total
-
-    def in_session(self, values: Floats) -> Floats:
-        """For each memory the sum over its session."""
-        sums = np.bincount(self.session, weights=values).astype(np.float64, copy=False)
-        return sums[self.session]
 
 
 class Frames:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from memoturn.base.settings import RecallSettings
-from memoturn.models.blocks import Bools, Floats, Frame, Group, Ints, Singles, key_of, number_of_type
+from memoturn.models.blocks import Bools, Frame, Group, Singles, key_of, number_of_type
 from memoturn.models.recall_terms import occurrences, terms_of
 from memoturn.models.reserved import Connection, ask
 
@@ -27,6 +27,8 @@ _B: Final = 0.4
 _B_NEARBY: Final = 0.75
 _B_SESSION: Final = 0.5
 _DIGITS: Final = 9
+_NEAR: Final = np.float32(1e-4)
+"""More than what sums of 32 bits can be wrong by."""
 _TOPIC: Final = "SELECT seq FROM __memoturn_memories WHERE topic_key = ?"
 
 
@@ -47,6 +49,23 @@ class Question(NamedTuple):
     text: str | None
     vector: Singles | None
     topic_key: str | None
+
+
+Channel = tuple[str, float, Singles]
+"""Its name, its weight, and what it finds each memory worth."""
+
+
+class Scaled(NamedTuple):
+    """A channel whose best is known."""
+
+    name: str
+    weight: float
+    values: Singles
+    best: float
+
+    def at(self, place: int) -> float:
+        """The score of one memory: 1 for the best."""
+        return float(self.values[place]) / self.best
 
 
 class Found(NamedTuple):
@@ -71,28 +90,23 @@ def recall(
     allowed = _allowed(frame, group, filters)
     if not allowed.any():
         return []
-    channels: list[tuple[str, float, Floats]] = []
+    channels: list[Channel] = []
     if question.text is not None:
         channels += _keyword(connection, frame, group, question.text, settings)
     if question.vector is not None and frame.dimension:
         channels += _vector(frame, group, question.vector, settings)
-    scaled = [(name, weight, _scaled(values, allowed)) for name, weight, values in channels]
-    score = np.zeros(len(group))
-    for _, weight, values in scaled:
-        score += weight * values
+    scaled = [found for channel in channels if (found := _scaled(channel, allowed)) is not None]
     topic = _topic(connection, frame, group, question)
-    hits = allowed & ((score > 0) | topic)
-    order = _best(frame.since[group.rows], frame.seqs[group.rows], score.round(_DIGITS), topic, hits, k)
     return [
         Found(
             int(frame.seqs[group.rows[place]]),
-            round(float(score[place]), 6),
+            round(score, 6),
             {
                 **({"topic": 1.0} if topic[place] else {}),
-                **{name: round(float(values[place]), 6) for name, _, values in scaled if values[place] > 0},
+                **{one.name: round(one.at(place), 6) for one in scaled if one.values[place] > 0},
             },
         )
-        for place in order
+        for place, score in _best(frame, group, scaled, allowed, topic, k)
     ]
 
 
@@ -114,41 +128,51 @@ def _allowed(frame: Frame, group: Group, filters: Filters) -> Bools:
 
 def _keyword(
     connection: Connection, frame: Frame, group: Group, text: str, settings: RecallSettings
-) -> list[tuple[str, float, Floats]]:
+) -> list[Channel]:
     """BM25 over the memory, over its neighbourhood and over its session."""
-    size = len(group)
-    alone, nearby, session = np.zeros(size), np.zeros(size), np.zeros(size)
-    scale, scale_nearby, scale_session = group.scales(_K1, _B, _B_NEARBY, _B_SESSION)
+    size, sessions = len(group), len(group.session_words)
+    alone, nearby = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    session = np.zeros(sessions, np.float32)
+    scale = _scale(group.words, _B)
+    scale_nearby = _scale(group.nearby_words, _B_NEARBY)
+    scale_session = _scale(group.session_words, _B_SESSION)
     for term in terms_of(text):
-        places = group.places[_rows_of(frame, occurrences(connection, term))]
-        times = np.bincount(places[places >= 0], minlength=size).astype(np.float64)
-        having = int(np.count_nonzero(times))
-        if not having:
+        places = group.places[frame.rows_of(occurrences(connection, term))]
+        places = places[places >= 0]
+        if not len(places):
             continue
-        rarity = math.log(1 + (size - having + 0.5) / (having + 0.5)) * (_K1 + 1)
-        alone += _saturated(times, scale, rarity)
-        nearby += _saturated(group.nearby(times), scale_nearby, rarity)
-        session += _saturated(group.in_session(times), scale_session, rarity)
+        times = np.bincount(places, minlength=size).astype(np.float32)
+        having = int(np.count_nonzero(times))
+        rarity = np.float32(math.log(1 + (size - having + 0.5) / (having + 0.5)) * (_K1 + 1))
+        _add(alone, times, scale, rarity)
+        _add(nearby, group.nearby(times), scale_nearby, rarity)
+        in_session = np.bincount(group.session[places], minlength=sessions).astype(np.float32)
+        _add(session, in_session, scale_session, rarity)
     return [
         ("keyword", settings.keyword, alone),
         ("keyword_nearby", settings.keyword_nearby, nearby),
-        ("keyword_session", settings.keyword_session, session),
+        ("keyword_session", settings.keyword_session, session[group.session]),
     ]
 
 
-def _saturated(times: Floats, scale: Floats, rarity: float) -> Floats:
-    """What a term is worth that occurs so many times: the more, the less each."""
-    return times * rarity / (times + scale)
+def _scale(words: Singles, b: float) -> Singles:
+    """BM25's denominator without the count of the term; `b` says how much the length counts."""
+    return words * np.float32(_K1 * b / max(float(words.mean()), 1.0)) + np.float32(_K1 * (1 - b))
 
 
-def _vector(
-    frame: Frame, group: Group, vector: Singles, settings: RecallSettings
-) -> list[tuple[str, float, Floats]]:
+def _add(total: Singles, times: Singles, scale: Singles, rarity: np.float32) -> None:
+    """Add what a term is worth that occurs so many times: the more, the less each."""
+    worth = times / (times + scale)
+    worth *= rarity
+    total += worth
+
+
+def _vector(frame: Frame, group: Group, vector: Singles, settings: RecallSettings) -> list[Channel]:
     """The cosine with the memory, and the mean of those with its neighbourhood."""
     scores, found = frame.cosines(vector)
-    alone = scores[group.rows].astype(np.float64)
-    having = found[group.rows].astype(np.float64)
-    nearby = group.nearby(alone) / np.maximum(group.nearby(having), 1)
+    alone = scores[group.rows]
+    nearby = group.nearby(alone)
+    nearby /= np.maximum(group.nearby(found[group.rows].astype(np.float32)), 1)
     return [("vector", settings.vector, alone), ("vector_nearby", settings.vector_nearby, nearby)]
 
 
@@ -157,31 +181,35 @@ def _topic(connection: Connection, frame: Frame, group: Group, question: Questio
     topic = np.zeros(len(group), np.bool_)
     for key in {question.topic_key, question.text} - {None}:
         seqs = np.array([row[0] for row in ask(connection, _TOPIC, (key,))], np.int64)
-        places = group.places[_rows_of(frame, seqs)]
+        places = group.places[frame.rows_of(seqs)]
         topic[places[places >= 0]] = True
     return topic
 
 
-def _rows_of(frame: Frame, seqs: Ints) -> Ints:
-    """The rows of memories by their `seq`."""
-    rows: Ints = np.searchsorted(frame.seqs, seqs)
-    return rows
+def _scaled(channel: Channel, allowed: Bools) -> Scaled | None:
+    """The channel with 1 for the best that is allowed; None if it found nothing that is."""
+    name, weight, values = channel
+    best = float(values.max() if allowed.all() else values[allowed].max())
+    return Scaled(name, weight, values, best) if best > 0 else None
 
 
-def _scaled(values: Floats, allowed: Bools) -> Floats:
-    """The scores with 1 for the best that is allowed, and nothing below zero."""
-    best = float(values[allowed].max())
-    if best <= 0:
-        return np.zeros(len(values))
-    return np.maximum(values, 0) / best
-
-
-def _best(since: Ints, seqs: Ints, score: Floats, topic: Bools, hits: Bools, k: int) -> Sequence[int]:
-    """The places of the best `k` hits: topic before score, and the newer before the older."""
-    places = np.flatnonzero(hits)
-    if len(places) > 4 * k:
-        first = np.where(topic[places], np.inf, score[places])
-        least = np.partition(first, len(places) - k)[len(places) - k]
-        places = places[first >= least]
-    order = np.lexsort((-seqs[places], -since[places], -score[places], ~topic[places]))
-    return [int(place) for place in places[order[:k]]]
+def _best(
+    frame: Frame, group: Group, scaled: Sequence[Scaled], allowed: Bools, topic: Bools, k: int
+) -> list[tuple[int, float]]:
+    """The places and scores of the best `k`: topic before score, and of equals the newer first."""
+    about = np.zeros(len(group), np.float32)
+    for one in scaled:
+        about += np.maximum(one.values, 0) * np.float32(one.weight / one.best)
+    places = np.flatnonzero(allowed & ((about > 0) | topic))
+    if len(places) > k:
+        # In 32 bits it is only decided who may be among the best.
+        near = about[places]
+        least = np.partition(near, len(near) - k)[len(near) - k]
+        places = places[(near >= least - _NEAR) | topic[places]]
+    score = np.zeros(len(places))
+    for one in scaled:
+        score += one.weight * np.maximum(one.values[places].astype(np.float64), 0) / one.best
+    score = score.round(_DIGITS)
+    rows = group.rows[places]
+    order = np.lexsort((-frame.seqs[rows], -frame.since[rows], -score, ~topic[places]))[:k]
+    return [(int(places[i]), float(score[i])) for i in order]
