@@ -157,6 +157,22 @@ class TestRanges:
             bucket.get_range("x", 0, 4)
 
 
+class TestDelete:
+    def test_many_go_at_once_whether_they_are_there_or_not(self, bucket: Bucket) -> None:
+        wanted = [f"d/{number:04}" for number in range(1_005)]
+        for key in [*wanted[::100], "d/keep"]:
+            bucket.put(key, b"x")
+        bucket.delete_many(wanted)
+        bucket.delete_many([])
+        assert [info.key for info in bucket.list("d/")] == ["d/keep"]
+
+    def test_one_request_does_as_well(self, bucket: Bucket) -> None:
+        bucket.put("x", b"x")
+        bucket.delete_once("x")
+        bucket.delete_once("x")
+        assert list(bucket.list("x")) == []
+
+
 class TestPut:
     def test_writing_an_immutable_object_again_is_harmless(self, bucket: Bucket) -> None:
         bucket.put("x", b"same")

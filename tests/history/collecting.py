@@ -90,8 +90,15 @@ class StopWatch(ManualClock):
 class Node:
     """One process on the store, with a clock that need not agree with the store's."""
 
-    def __init__(self, bucket: Any, clock: Clock, grace: int = GRACE, watch: Watch | None = None) -> None:
-        settings = Settings(history=replace(HistorySettings(), gc_grace_secs=grace))
+    def __init__(
+        self,
+        bucket: Any,
+        clock: Clock,
+        grace: int = GRACE,
+        watch: Watch | None = None,
+        history: HistorySettings | None = None,
+    ) -> None:
+        settings = Settings(history=replace(history or HistorySettings(), gc_grace_secs=grace))
         around = Surroundings(
             node_id="n",
             bucket=bucket,
@@ -119,13 +126,16 @@ class Node:
 class World:
     """A store, its clock, and nodes."""
 
-    def __init__(self, grace: int = GRACE) -> None:
+    def __init__(self, grace: int = GRACE, history: HistorySettings | None = None) -> None:
         self.clock = StopWatch()
         self.store = MemoryBucket(self.clock)
         self.grace = grace
+        self.history = history
 
     def node(self, clock: Clock | None = None, bucket: Any = None, watch: Watch | None = None) -> Node:
-        return Node(self.store if bucket is None else bucket, clock or self.clock, self.grace, watch)
+        return Node(
+            self.store if bucket is None else bucket, clock or self.clock, self.grace, watch, self.history
+        )
 
     def objects(self, prefix: str = "db/") -> list[str]:
         return [info.key for info in self.store.list(prefix)]

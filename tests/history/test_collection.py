@@ -96,6 +96,26 @@ def test_a_deletion_can_be_taken_back_for_a_grace_period_and_is_refused_clearly_
         undo(node.engine, "x", again)
 
 
+def test_a_census_of_one_deletion_says_nothing_of_the_next() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("b"), 2)
+    undo(node.engine, "x", db.branch.delete("b").undo)
+    world.clock.advance(1)
+    token = db.branch.delete("b").undo
+    node.gc()
+    undo(node.engine, "x", token)
+    world.clock.advance(GRACE)
+    token = db.branch.delete("b").undo
+    world.clock.advance(2)
+    node.gc()
+    undo(node.engine, "x", token)
+    world.settle(node)
+    assert rows(world.node().db("x@b")) == [1, 2]
+
+
 @pytest.mark.parametrize("with_commits", [True, False])
 def test_an_undo_between_census_and_cut_keeps_what_the_branch_stands_on(with_commits: bool) -> None:
     world = World()

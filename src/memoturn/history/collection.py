@@ -311,7 +311,7 @@ class Collector:
         has passed. Packs of level 0 need none of this: what the head has passed can never be linked.
         """
         record = records.get(incarnation)
-        if record is not None and record.manifest.deleted_at is None:
+        if record is not None:
             self._change(records, record, rules.touch)
 
     def _free(
