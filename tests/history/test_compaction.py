@@ -16,7 +16,7 @@ from memoturn.history.compaction import compact_branch, is_idle, merge
 from memoturn.history.planning import Aims, Merge, packs_of
 from memoturn.manifest import keys
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.pages.view import open_view
+from memoturn.pages.view import View, open_view
 from tests.conftest import Opener
 from tests.history.histories import (
     a_family,
@@ -112,6 +112,36 @@ def test_what_is_cached_stays_cached_when_its_pack_is_merged_or_a_base_is_writte
     monkeypatch.setattr(bucket, "get_range", lambda *args: pytest.fail(f"read {args}"))
     monkeypatch.setattr(bucket, "get_tail", lambda *args: pytest.fail(f"read the index of {args}"))
     assert len(values(db)) == 30
+
+
+def test_a_view_that_is_opened_again_knows_what_it_knew_and_no_segment_that_is_gone(db: Database) -> None:
+    commit(db, 30)
+    branch = branch_of(db)
+    assert len(values(db)) == 30
+    compact(branch)
+    commit(db, 3)
+    assert len(values(db)) == 33
+    before = branch.head()
+    assert isinstance(before, View)
+    known = {page_no for page_no, spot in before._memo.items() if spot is not None} | {
+        page_no for recent in before._recent for page_no in recent
+    }
+    branch.renew()
+    view = branch.head()
+    assert isinstance(view, View)
+    assert view is not before
+    assert set(view._memo) >= known, "no segment has changed, so nothing was forgotten"
+    assert compact(branch, idle=True)
+    branch.renew()
+    view = branch.head()
+    assert isinstance(view, View)
+    there = {
+        keys.segment_key(branch.db_uuid, branch.incarnation, name) for name in branch.manifest().segments
+    }
+    packs = {key for _, key, _, _ in view._packs}
+    assert packs <= there
+    assert all(spot is None or spot.key in packs for spot in view._memo.values())
+    assert len(values(db)) == 33
 
 
 def test_an_owner_goes_on_over_what_another_process_has_compacted(open_store: Opener, file_url: str) -> None:
