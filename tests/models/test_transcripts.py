@@ -281,7 +281,9 @@ def _tea() -> Any:
 
     connection = apsw.Connection(":memory:")
     protect(connection)
-    model.append(connection, "s", [model.turn("user", "tea", START_MS), model.turn("user", "x", START_MS)])  # type: ignore[arg-type]
+    model.append(
+        connection, "s", [model.turn("user", "tea", START_MS), model.turn("user", "x", START_MS)], lambda: 1
+    )  # type: ignore[arg-type]
     return connection
 
 

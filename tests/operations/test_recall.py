@@ -388,3 +388,48 @@ Writing.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 TestNothingKeptInMemoryChangesAnAnswer = Writing.TestCase
+
+
+# Turns.
+
+
+def test_turns_are_recalled_beside_memories_if_asked_for(alice: Profile) -> None:
+    alice.ingest([{"type": "fact", "summary": "likes green tea", "session_id": "s"}, event("gone away")])
+    turns = alice.db.turns
+    turns.append("s", "user", "which tea is in the cupboard?", embedding=[1, 0])
+    turns.append("s", "assistant", "only the green one", embedding=[0, 1])
+    turns.append("t", "user", "unrelated")
+    assert summaries(alice, "tea")[:1] == ["likes green tea"]
+    hits = alice.recall("cupboard tea", include_turns=True)
+    assert [hit.summary for hit in hits[:2]] == ["which tea is in the cupboard?", "only the green one"]
+    assert (hits[0].type, hits[0].source, hits[0].session_id) == ("turn", "user", "s")
+    assert "keyword" not in hits[1].channels
+    assert summaries(alice, "tea", include_turns=True, types=["fact"], source="user") == [
+        "which tea is in the cupboard?"
+    ]
+    assert summaries(alice, embedding=[0, 1], include_turns=True, k=1) == ["only the green one"]
+    assert summaries(alice, "unrelated", include_turns=True, session_id="s") == []
+
+
+def test_turns_that_went_with_their_session_are_not_recalled(alice: Profile) -> None:
+    alice.ingest([event("green tea"), {"type": "task", "summary": "buy tea", "session_id": "t"}])
+    turns = alice.db.turns
+    for number in range(300):
+        turns.append("s", "user", f"tea number {number}")
+    turns.append("t", "user", "tea for two")
+    turns.append("u", "user", "tea for three")
+    alice.checkpoint("all")
+    assert len(alice.recall("tea", include_turns=True, k=1000)) == 304
+    assert [(found.session_id, found.memories, found.turns) for found in alice.sessions()] == [
+        ("s", 1, 300),
+        ("t", 1, 1),
+        ("u", 0, 1),
+    ]
+    before = alice.db.txid
+    done = alice.end_session("t", turns=True)
+    assert (done.tasks, done.turns, done.txid) == (1, 1, before + 1)
+    assert alice.end_session("s", turns=True).turns == 300
+    assert set(summaries(alice, "tea", include_turns=True)) == {"green tea", "tea for three"}
+    turns.append("s", "user", "tea again")
+    assert set(summaries(alice, "tea", include_turns=True)) == {"green tea", "tea for three", "tea again"}
+    assert len(alice.recall("tea", include_turns=True, k=1000, as_of="all")) == 304

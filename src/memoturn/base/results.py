@@ -574,7 +574,8 @@ def time_or_none(ms: UnixMs | None) -> datetime | None:
     return None if ms is None else time_of(ms)
 
 
-MemoryType = Literal["fact", "instruction", "event", "task"]
+MemoryType = Literal["fact", "instruction", "event", "task", "turn"]
+"""What is remembered; of what was said verbatim, `turn`."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):

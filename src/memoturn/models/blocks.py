@@ -1,10 +1,10 @@
-"""What recall keeps in memory of the memories at a position: who stands where, until when, and the matrix of vectors.
+"""What recall keeps in memory of a position: what stands beside what, until when, and the matrix of vectors.
 
-All of it is derived, and never the authority. A database keeps a random stamp for every block of 256 memories, drawn
-anew whenever one of them changes; under one stamp a block has one content, on whatever branch and at whatever
-position. So a block is read once and then shared by everything that has it: a fork has all blocks of its parent, and
-a rewind finds those that were there before. With or without them an answer is the same, because they are always
-computed in the same way from the same rows.
+All of it is derived, and never the authority. A database keeps a random stamp for every block of 256 memories, and of
+256 turns, drawn anew whenever one of them changes; under one stamp a block has one content, on whatever branch and at
+whatever position. So a block is read once and then shared by everything that has it: a fork has all blocks of its
+parent, and a rewind finds those that were there before. With or without them an answer is the same, because they are
+always computed in the same way from the same rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from memoturn.base.cache import GenerationalCache
 from memoturn.models.memories import BLOCK_BITS
 from memoturn.models.memory_draft import TYPES
-from memoturn.models.reserved import Connection, ask
+from memoturn.models.reserved import Connection, ask, ask_trusted
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -30,18 +30,29 @@ Stamps = tuple[tuple[int, int], ...]
 
 NEVER: Final = (1 << 63) - 1
 """The end of what has none."""
+TURN: Final = "turn"
+FIRST_TURN: Final = 1 << 48
+"""Added to the id of a turn where it stands among memories."""
+_FIRST_TURN_BLOCK: Final = FIRST_TURN >> BLOCK_BITS
 _STAMPS: Final = "SELECT block, stamp FROM __memoturn_memory_blocks ORDER BY block"
+_TURN_STAMPS: Final = f"SELECT block + {_FIRST_TURN_BLOCK}, stamp FROM __memoturn_turn_blocks ORDER BY block"
+_TURN_ROWS: Final = (
+    f"SELECT t.id + {FIRST_TURN}, '{TURN}', t.session, t.role, t.created_at, NULL, NULL, "
+    "length(t.content) - length(replace(t.content, ' ', '')) + 6, v.embedding "
+    "FROM __memoturn_turns t LEFT JOIN __memoturn_turn_vectors v ON v.id = t.id "
+    f"WHERE t.id BETWEEN ?1 - {FIRST_TURN} AND ?2 - {FIRST_TURN} ORDER BY t.id"
+)
 _ROWS: Final = (
     "SELECT m.seq, m.type, m.session_id, m.source, m.valid_from, m.valid_to, m.expires_at, m.words, v.vector "
     "FROM __memoturn_memories m LEFT JOIN __memoturn_memory_vectors v ON v.seq = m.seq "
     "WHERE m.seq BETWEEN ?1 AND ?2 ORDER BY m.seq"
 )
-_NUMBER_OF_TYPE: Final = {name: number for number, name in enumerate(TYPES)}
+_NUMBER_OF_TYPE: Final = {name: number for number, name in enumerate((*TYPES, TURN))}
 _SIZE: Final = 1 << BLOCK_BITS
 
 
 class Block(NamedTuple):
-    """Up to 256 memories in the order of their `seq`; `vectors` are those of `rows`, of length 1."""
+    """Up to 256 memories, or turns, in the order of their `seq`; `vectors` are those of `rows`, of length 1."""
 
     seqs: Ints
     types: Ints
@@ -71,7 +82,8 @@ def number_of_type(name: str) -> int:
 
 def read_block(connection: Connection, block: int) -> Block:
     """A block from the rows of the database."""
-    rows = ask(connection, _ROWS, (block << BLOCK_BITS, (block << BLOCK_BITS) + _SIZE - 1))
+    sql = _ROWS if block < _FIRST_TURN_BLOCK else _TURN_ROWS
+    rows = ask_trusted(connection, sql, (block << BLOCK_BITS, (block << BLOCK_BITS) + _SIZE - 1))
     table: Ints = np.array(
         [
             (
@@ -112,7 +124,6 @@ class Frame:
             np.concatenate([np.zeros(0, np.int64), *(block[column] for block in blocks)])
             for column in range(8)
         )
-        self.dimension = next((block.vectors.shape[1] for block in blocks if len(block.rows)), 0)
         self._groups: dict[bool, Group] = {}
         self._is_whole = bool(len(self.seqs)) and int(self.seqs[-1] - self.seqs[0]) == len(self.seqs) - 1
 
@@ -130,6 +141,8 @@ class Frame:
         scores = np.zeros(len(self.seqs), np.float32)
         found = np.zeros(len(self.seqs), np.bool_)
         for block, start in zip(self.blocks, self.starts, strict=False):
+            if block.vectors.shape[1] != len(vector):
+                continue
             if len(block.rows) == len(block.seqs):
                 end = start + len(block.rows)
                 np.dot(block.vectors, vector, out=scores[start:end])
@@ -170,7 +183,8 @@ class Group:
         self.places: Ints = np.full(len(frame.seqs), -1, np.int64)
         self.places[rows] = np.arange(len(rows))
         self.words: Singles = frame.words[rows].astype(np.float32)
-        together = (sessions[1:] == sessions[:-1]) & (sessions[1:] != 0)
+        are_turns = frame.seqs[rows] >= FIRST_TURN
+        together = (sessions[1:] == sessions[:-1]) & (sessions[1:] != 0) & (are_turns[1:] == are_turns[:-1])
         self.session: Ints = np.concatenate([rows[:1] * 0, np.cumsum(~together)])
         self._joined: list[Singles] = []
         for distance in range(1, 3):
@@ -198,9 +212,11 @@ class Frames:
         self._blocks: GenerationalCache[tuple[str, int, int], Block] = GenerationalCache(budget, Block.weight)
         self._frames: GenerationalCache[tuple[str, Stamps], Frame] = GenerationalCache(budget, Frame.weight)
 
-    def at(self, connection: Connection, database: str) -> Frame:
+    def at(self, connection: Connection, database: str, turns: bool = False) -> Frame:
         """The frame of the position that the connection shows; `database` is the uuid."""
         stamps: Stamps = tuple(ask(connection, _STAMPS))
+        if turns:
+            stamps += tuple(ask(connection, _TURN_STAMPS))
         frame = self._frames.get((database, stamps))
         if frame is None:
             frame = Frame([self._block(connection, database, *stamp) for stamp in stamps])

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.txids import UnixMs
+from memoturn.models import transcripts
 from memoturn.models.memory_draft import SUPERSEDED, Draft, canonical, indexed_text
 from memoturn.models.reserved import Connection, ask, transact
 
@@ -39,7 +40,6 @@ CREATE TABLE __memoturn_memory_blocks (block INTEGER PRIMARY KEY, stamp INTEGER 
 """
 
 BLOCK_BITS: Final = 8
-STAMP_BITS: Final = 63
 
 _COLUMNS: Final = (
     "m.seq, m.id, m.type, m.topic_key, m.summary, m.keywords, m.content, m.session_id, m.source, m.valid_from, "
@@ -286,18 +286,20 @@ def forget(connection: Connection, memory: bytes, stamps: Stamps) -> bool:
     return transact(connection, None, work)
 
 
-def end_session(connection: Connection, session_id: str, stamps: Stamps) -> int:
-    """Remove the tasks of a session; returns how many."""
+def end_session(connection: Connection, session_id: str, stamps: Stamps, turns: bool) -> tuple[int, int]:
+    """Remove the tasks of a session, and its turns if they shall go too; returns how many of each."""
     tasks = ask(connection, _TASKS, (session_id,))
-    if not tasks:
-        return 0
+    turns = turns and bool(transcripts.window(connection, session_id, 1))
+    if not tasks and not turns:
+        return 0, 0
 
-    def work() -> int:
-        writing = _Writing(connection, 0, stamps)
-        for _seq, memory in tasks:
-            writing.forget(memory)
-        writing.finish()
-        return len(tasks)
+    def work() -> tuple[int, int]:
+        if tasks:
+            writing = _Writing(connection, 0, stamps)
+            for _seq, memory in tasks:
+                writing.forget(memory)
+            writing.finish()
+        return len(tasks), transcripts.forget_within(connection, session_id, stamps) if turns else 0
 
     return transact(connection, None, work)
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from memoturn.base.settings import RecallSettings
-from memoturn.models.blocks import Bools, Frame, Group, Singles, key_of, number_of_type
+from memoturn.models.blocks import TURN, Bools, Frame, Group, Singles, key_of, number_of_type
 from memoturn.models.recall_terms import occurrences, terms_of
 from memoturn.models.reserved import Connection, ask
 
@@ -41,6 +41,7 @@ class Filters(NamedTuple):
     since: int | None = None
     until: int | None = None
     include_superseded: bool = False
+    include_turns: bool = False
 
 
 class Question(NamedTuple):
@@ -69,7 +70,7 @@ class Scaled(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A memory by its `seq`, its score, and that of each channel which found it."""
+    """A memory by its `seq` (a turn by its id and `FIRST_TURN`), its score, and that of each channel that found it."""
 
     seq: int
     score: float
@@ -92,8 +93,8 @@ def recall(
         return []
     channels: list[Channel] = []
     if question.text is not None:
-        channels += _keyword(connection, frame, group, question.text, settings)
-    if question.vector is not None and frame.dimension:
+        channels += _keyword(connection, frame, group, question.text, filters.include_turns, settings)
+    if question.vector is not None:
         channels += _vector(frame, group, question.vector, settings)
     scaled = [found for channel in channels if (found := _scaled(channel, allowed)) is not None]
     topic = _topic(connection, frame, group, question)
@@ -114,7 +115,8 @@ def _allowed(frame: Frame, group: Group, filters: Filters) -> Bools:
     rows = group.rows
     allowed = np.ones(len(rows), np.bool_)
     if filters.types:
-        allowed &= np.isin(frame.types[rows], [number_of_type(name) for name in filters.types])
+        wanted = [*filters.types, TURN] if filters.include_turns else filters.types
+        allowed &= np.isin(frame.types[rows], [number_of_type(name) for name in wanted])
     if filters.session_id is not None:
         allowed &= frame.sessions[rows] == key_of(filters.session_id)
     if filters.source is not None:
@@ -127,7 +129,7 @@ def _allowed(frame: Frame, group: Group, filters: Filters) -> Bools:
 
 
 def _keyword(
-    connection: Connection, frame: Frame, group: Group, text: str, settings: RecallSettings
+    connection: Connection, frame: Frame, group: Group, text: str, turns: bool, settings: RecallSettings
 ) -> list[Channel]:
     """BM25 over the memory, over its neighbourhood and over its session."""
     size, sessions = len(group), len(group.session_words)
@@ -137,7 +139,7 @@ def _keyword(
     scale_nearby = _scale(group.nearby_words, _B_NEARBY)
     scale_session = _scale(group.session_words, _B_SESSION)
     for term in terms_of(text):
-        places = group.places[frame.rows_of(occurrences(connection, term))]
+        places = group.places[frame.rows_of(occurrences(connection, term, turns))]
         places = places[places >= 0]
         if not len(places):
             continue

@@ -10,14 +10,15 @@ from typing import Any, Final
 import apsw
 import numpy as np
 
-from memoturn.models.blocks import Ints
+from memoturn.models.blocks import FIRST_TURN, Ints
 from memoturn.models.keywords import MAX_TERMS, STOP_WORDS
 from memoturn.models.reserved import Connection, ask_trusted
 
 _cutting: Final = threading.Lock()
 _tokenizer: Final[list[Any]] = []
 _words: Final = re.compile(r"\w+").findall
-_OCCURRENCES: Final = "SELECT group_concat(doc) FROM __memoturn_memories_terms WHERE term = ?"
+_IN_MEMORIES: Final = "SELECT group_concat(doc) FROM __memoturn_memories_terms WHERE term = ?"
+_IN_TURNS: Final = "SELECT group_concat(doc) FROM __memoturn_turn_terms WHERE term = ?"
 
 
 def terms_of(text: str) -> list[str]:
@@ -46,9 +47,14 @@ def _cut(word: str) -> tuple[str, ...]:
         return tuple(term for forms in found for term in forms)
 
 
-def occurrences(connection: Connection, term: str) -> Ints:
-    """The `seq` of every occurrence of a term, in order: as often as a memory has it."""
-    rows = ask_trusted(connection, _OCCURRENCES, (term,))
+def occurrences(connection: Connection, term: str, turns: bool) -> Ints:
+    """The `seq` of every occurrence of a term: as often as a memory, or a turn if they are searched, has it."""
+    found = _numbers(connection, _IN_MEMORIES, term)
+    return np.concatenate([found, _numbers(connection, _IN_TURNS, term) + FIRST_TURN]) if turns else found
+
+
+def _numbers(connection: Connection, sql: str, term: str) -> Ints:
+    rows = ask_trusted(connection, sql, (term,))
     if not rows or rows[0][0] is None:
         return np.zeros(0, np.int64)
     return np.fromstring(rows[0][0], np.int64, sep=",")

@@ -2,15 +2,19 @@
 
     __memoturn_turns         id, session, seq (1, 2, 3, … in a session), role, content, created_at (unix ms)
     __memoturn_turn_words    FTS5 by the same id, without a copy of the text: content, and about (role and date)
+    __memoturn_turn_terms    which term occurs in which turn, as the index has it
     __memoturn_turn_vectors  by the same id: the embedding as 32-bit floats
+    __memoturn_turn_blocks   a random stamp for every 256 ids, drawn anew by each write; see `blocks.py`
 
 A later turn has a larger id, whatever its session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from memoturn.base.clock import time_of
 from memoturn.base.errors import InvalidRequestError, PayloadTooLargeError
@@ -30,7 +34,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS __memoturn_turns_in_order ON __memoturn_turns 
 CREATE VIRTUAL TABLE IF NOT EXISTS __memoturn_turn_words USING fts5 (
   content, about, content='', contentless_delete=1, tokenize='porter unicode61'
 );
-CREATE TABLE IF NOT EXISTS __memoturn_turn_vectors (id INTEGER PRIMARY KEY, embedding BLOB NOT NULL)
+CREATE VIRTUAL TABLE IF NOT EXISTS __memoturn_turn_terms USING fts5vocab(__memoturn_turn_words, instance);
+CREATE TABLE IF NOT EXISTS __memoturn_turn_vectors (id INTEGER PRIMARY KEY, embedding BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS __memoturn_turn_blocks (block INTEGER PRIMARY KEY, stamp INTEGER NOT NULL)
 """
 
 MAX_CONTENT: Final = 16 * MIB
@@ -67,6 +73,18 @@ _FORGET: Final = (
     f"DELETE FROM __memoturn_turn_words WHERE rowid IN {_IN_SESSION}",
     f"DELETE FROM __memoturn_turn_vectors WHERE id IN {_IN_SESSION}",
     "DELETE FROM __memoturn_turns WHERE session = ?",
+)
+_BLOCKS: Final = "SELECT DISTINCT id >> 8 FROM __memoturn_turns WHERE session = ?"
+_STAMP: Final = (
+    "INSERT INTO __memoturn_turn_blocks (block, stamp) VALUES (?, ?) "
+    "ON CONFLICT (block) DO UPDATE SET stamp = excluded.stamp"
+)
+_AFTER: Final = f"""
+SELECT t.id, {_TURN}, v.embedding
+FROM __memoturn_turns t LEFT JOIN __memoturn_turn_vectors v ON v.id = t.id WHERE t.id > ? ORDER BY t.id LIMIT ?
+"""
+_SEVERAL: Final = (
+    f"SELECT t.id, {_TURN} FROM __memoturn_turns t WHERE t.id IN (SELECT value FROM json_each(?))"
 )
 _DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS: Final = (
@@ -141,7 +159,9 @@ def about(role: str, created_at: UnixMs) -> str:
 # Writing. Each is one transaction.
 
 
-def append(connection: Connection, session: str, turns: Sequence[Turn]) -> list[int]:
+def append(
+    connection: Connection, session: str, turns: Sequence[Turn], stamps: Callable[[], int]
+) -> list[int]:
     """Append turns to a session; returns their numbers in it.
 
     Raises `InvalidRequestError` if an embedding has another dimension than those that are there.
@@ -151,6 +171,7 @@ def append(connection: Connection, session: str, turns: Sequence[Turn]) -> list[
         execute = connection.execute
         dimension: int | None = None
         numbers: list[int] = []
+        blocks: set[int] = set()
         for one in turns:
             rows: Rows = execute(_APPEND, (session, one.role, one.content, one.created_at)).fetchall()
             id_, seq = rows[0]
@@ -161,6 +182,8 @@ def append(connection: Connection, session: str, turns: Sequence[Turn]) -> list[
                 embedding.check_dimension(one.embedding, dimension, "the turns that are there")
                 execute(_APPEND_VECTOR, (id_, one.embedding))
             numbers.append(seq)
+            blocks.add(id_ >> 8)
+        _stamp(connection, blocks, stamps)
         return numbers
 
     return transact(connection, SCHEMA, work)
@@ -170,17 +193,26 @@ def _dimension(there: list[tuple[Any, ...]], new: bytes) -> int:
     return embedding.dimension(there[0][0] if there else new)
 
 
-def forget_session(connection: Connection, session: str) -> int:
+def _stamp(connection: Connection, blocks: Iterable[int], stamps: Callable[[], int]) -> None:
+    for block in blocks:
+        connection.execute(_STAMP, (block, stamps()))
+
+
+def forget_session(connection: Connection, session: str, stamps: Callable[[], int]) -> int:
     """Remove a session with its turns, their words and vectors; returns how many turns it had."""
     if not ask(connection, _WINDOW, (session, 1)):
         return 0
+    return transact(connection, None, lambda: forget_within(connection, session, stamps))
 
-    def work() -> int:
-        for statement in _FORGET:
-            connection.execute(statement, (session,))
-        return connection.changes()
 
-    return transact(connection, None, work)
+def forget_within(connection: Connection, session: str, stamps: Callable[[], int]) -> int:
+    """The same inside of a transaction."""
+    blocks = [block for (block,) in connection.execute(_BLOCKS, (session,))]
+    for statement in _FORGET:
+        connection.execute(statement, (session,))
+    forgotten = connection.changes()
+    _stamp(connection, blocks, stamps)
+    return forgotten
 
 
 # Reading.
@@ -194,6 +226,17 @@ def window(connection: Connection, session: str, last: int) -> list[Found]:
 def sessions(connection: Connection, after: str, limit: int) -> list[Session]:
     """Sessions in the order of their names, beginning after one."""
     return [Session(*row) for row in ask(connection, _SESSIONS, (after, limit))]
+
+
+def after(connection: Connection, id_: int, limit: int) -> list[tuple[int, Found, bytes | None]]:
+    """The turns that were appended next after `id_`: their ids, themselves and their embeddings."""
+    return [(row[0], Found(*row[1:6]), row[6]) for row in ask(connection, _AFTER, (id_, limit))]
+
+
+def several(connection: Connection, ids: Sequence[int]) -> dict[int, Found]:
+    """Turns by their ids."""
+    rows = ask(connection, _SEVERAL, (msgspec.json.encode(ids).decode(),))
+    return {row[0]: Found(*row[1:]) for row in rows}
 
 
 def by_words(connection: Connection, session: str | None, match: str, k: int) -> list[Found]:

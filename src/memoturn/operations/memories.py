@@ -32,10 +32,11 @@ from memoturn.base.results import (
     MemorySession,
     time_or_none,
 )
-from memoturn.base.txids import TXID, UnixMs
+from memoturn.base.txids import TXID
 from memoturn.models import memories as model
+from memoturn.models import transcripts
 from memoturn.models.embedding import encode
-from memoturn.models.memories import STAMP_BITS, Bare, Kept
+from memoturn.models.memories import Bare, Kept
 from memoturn.models.memory_draft import (
     MAX_BATCH,
     Draft,
@@ -49,11 +50,12 @@ from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations import databases
 from memoturn.operations.positions import writable
-from memoturn.operations.reading import read
+from memoturn.operations.reading import read, stamps_of
 
 T = TypeVar("T")
 EMBEDDED_AT_ONCE: Final = 64
 SEPARATOR: Final = "--"
+NEVER: Final = (1 << 63) - 1
 
 
 def address_of(ns: str, profile: str, branch: str | None = None) -> Address:
@@ -169,23 +171,30 @@ def forget(engine: Engine, address: Address, memory: str) -> ForgetResult:
 
 
 def sessions(engine: Engine, address: Address) -> list[MemorySession]:
-    """The sessions that have memories, in the order of their names."""
-    none: list[tuple[str, int, UnixMs, UnixMs]] = []
-    found, _ = read_or(engine, address, model.sessions, none)
-    return [
-        MemorySession(name, count, 0, time_of(first), time_of(last)) for name, count, first, last in found
-    ]
+    """The sessions that have memories or turns, in the order of their names."""
+
+    def work(connection: Connection) -> list[MemorySession]:
+        found = {name: (count, 0, first, last) for name, count, first, last in model.sessions(connection)}
+        for name, turns, first, last in transcripts.sessions(connection, "", NEVER):
+            count, _, earliest, latest = found.get(name, (0, 0, first, last))
+            found[name] = (count, turns, min(first, earliest), max(last, latest))
+        return [
+            MemorySession(name, count, turns, time_of(first), time_of(last))
+            for name, (count, turns, first, last) in sorted(found.items())
+        ]
+
+    none: list[MemorySession] = []
+    return read_or(engine, address, work, none)[0]
 
 
 def end_session(engine: Engine, address: Address, session_id: str, turns: bool = False) -> EndSessionResult:
-    """Remove the tasks of a session."""
+    """Remove the tasks of a session, and its turns if they shall go too, in one transaction."""
     if name_of("session_id", session_id) is None:
         raise InvalidRequestError("name the session that ends")
-    branch = writable(engine, address)
-    tasks, txid = branch.write(
-        lambda connection: model.end_session(connection, session_id, stamps_of(engine))
+    (tasks, gone), txid = writable(engine, address).write(
+        lambda connection: model.end_session(connection, session_id, stamps_of(engine), turns)
     )
-    return EndSessionResult(tasks, 0, txid)
+    return EndSessionResult(tasks, gone, txid)
 
 
 def embed(engine: Engine, address: Address, embedder: Embedder | None) -> EmbedResult:
@@ -281,8 +290,3 @@ def fields_of(kept: Kept) -> dict[str, Any]:
 
 def _id(digest: bytes | None) -> str | None:
     return None if digest is None else id_text(digest)
-
-
-def stamps_of(engine: Engine) -> Callable[[], int]:
-    """What draws stamps for blocks."""
-    return lambda: engine.ids.number(STAMP_BITS)

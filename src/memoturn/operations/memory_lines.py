@@ -22,8 +22,8 @@ from memoturn.models.memories import Kept, Past
 from memoturn.models.memory_draft import Draft, draft_of, id_bytes, id_text, moment_of
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
-from memoturn.operations.memories import stamps_of, write
-from memoturn.operations.reading import read
+from memoturn.operations.memories import write
+from memoturn.operations.reading import read, stamps_of
 
 _AT_ONCE: Final = 250
 _HISTORY: Final = frozenset(("id", "valid_to", "superseded_by", "expires_at"))

@@ -13,6 +13,7 @@ from memoturn.node.engine import Engine
 from memoturn.operations.positions import view_of
 
 T = TypeVar("T")
+STAMP_BITS: Final = 63
 
 MAX_LIMIT: Final = 1000
 
@@ -67,3 +68,8 @@ def clamped(what: str, limit: int) -> int:
     if type(limit) is not int or limit < 1:
         raise InvalidRequestError(f"{what} {limit!r} is not possible; give 1 to {MAX_LIMIT:,}")
     return min(limit, MAX_LIMIT)
+
+
+def stamps_of(engine: Engine) -> Callable[[], int]:
+    """What draws stamps for the blocks of memories and turns."""
+    return lambda: engine.ids.number(STAMP_BITS)

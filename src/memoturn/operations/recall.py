@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from memoturn.base.clock import time_of
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import DatabaseNotFoundError, InvalidRequestError, MemoturnError
 from memoturn.base.names import Address
 from memoturn.base.results import Hit, Hits
-from memoturn.models import memories
+from memoturn.models import memories, transcripts
 from memoturn.models import recall as model
-from memoturn.models.blocks import Frames
+from memoturn.models.blocks import FIRST_TURN, TURN, Frames
 from memoturn.models.embedding import encode
 from memoturn.models.memory_draft import MAX_TEXT, TYPES, moment_of, name_of
 from memoturn.models.recall import Filters, Question
@@ -46,6 +47,7 @@ def recall(
     since: datetime | str | None = None,
     until: datetime | str | None = None,
     include_superseded: bool = False,
+    include_turns: bool = False,
     embedder: Embedder | None = None,
 ) -> Hits:
     """The memories that answer best, at most `k`; none where the profile does not exist.
@@ -66,6 +68,7 @@ def recall(
         moment_of("since", since),
         moment_of("until", until),
         include_superseded,
+        include_turns,
     )
     vector = None if embedding is None else encode(embedding)
     try:
@@ -89,7 +92,7 @@ def recall(
     def work(connection: Connection) -> list[Hit]:
         if vector is not None and (kept := memories.model(connection)) is not None:
             _check_model(kept, model_name, len(vector) // 4)
-        frame = frames.at(connection, branch.db_uuid)
+        frame = frames.at(connection, branch.db_uuid, include_turns)
         found = model.recall(
             connection,
             frame,
@@ -99,11 +102,44 @@ def recall(
             now,
             engine.settings.recall,
         )
-        rows = memories.several(connection, [one.seq for one in found]) if found else {}
-        return [Hit(**fields_of(rows[one.seq]), score=one.score, channels=one.channels) for one in found]
+        rows = memories.several(connection, [one.seq for one in found if one.seq < FIRST_TURN])
+        turns = transcripts.several(
+            connection, [one.seq - FIRST_TURN for one in found if one.seq >= FIRST_TURN]
+        )
+        return [
+            Hit(
+                **(
+                    fields_of(rows[one.seq])
+                    if one.seq < FIRST_TURN
+                    else _fields_of_turn(turns[one.seq - FIRST_TURN])
+                ),
+                score=one.score,
+                channels=one.channels,
+            )
+            for one in found
+        ]
 
     with branch.readers.on(view) as connection:
         return Hits(work(connection), view.txid, degraded)
+
+
+def _fields_of_turn(turn: transcripts.Found) -> dict[str, Any]:
+    """A turn as if it were a memory: what was said, by whom, and when."""
+    return {
+        "id": f"turn_{turn.seq}@{turn.session}",
+        "type": TURN,
+        "topic_key": None,
+        "summary": turn.content,
+        "keywords": [],
+        "content": turn.content,
+        "session_id": turn.session,
+        "source": turn.role,
+        "valid_from": time_of(turn.created_at),
+        "valid_to": None,
+        "superseded_by": None,
+        "expires_at": None,
+        "model": None,
+    }
 
 
 def _frames_of(engine: Engine) -> Frames:

@@ -17,7 +17,7 @@ from memoturn.models.json_text import shown
 from memoturn.models.keywords import match_any
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import writable
-from memoturn.operations.reading import clamped, read
+from memoturn.operations.reading import clamped, read, stamps_of
 
 MAX_BATCH: Final = 10_000
 _FIELDS: Final = frozenset(("role", "content", "embedding", "created_at"))
@@ -36,7 +36,7 @@ def append(
     now = engine.clock.now_ms()
     checked = [_turn(one, now) for one in turns]
     seqs, txid = writable(engine, address).write(
-        lambda connection: model.append(connection, session, checked)
+        lambda connection: model.append(connection, session, checked, stamps_of(engine))
     )
     return TurnAppended(seqs, txid)
 
@@ -115,7 +115,7 @@ def delete(engine: Engine, address: Address, session: str) -> SessionDelete:
     """Remove a session with its turns, their words and vectors; history keeps them."""
     model.check_session(session)
     turns, txid = writable(engine, address).write(
-        lambda connection: model.forget_session(connection, session)
+        lambda connection: model.forget_session(connection, session, stamps_of(engine))
     )
     return SessionDelete(turns, txid)
 

@@ -67,12 +67,15 @@ class Profile:
         since: datetime | str | None = None,
         until: datetime | str | None = None,
         include_superseded: bool = False,
+        include_turns: bool = False,
         as_of: At | None = None,
     ) -> Hits:
         """The memories that answer a question best, at most `k`, each with its score and the channels that found it.
 
         Ask with words, with an `embedding` (and its `model`), for a `topic_key`, or with several of these. Times
-        are those of `valid_from`, `since` included. `as_of` recalls from a checkpoint, a txid or a time.
+        are those of `valid_from`, `since` included. With `include_turns` the turns of `db.turns` are searched as
+        well, and come as hits of type `turn` with who said it as `source`. `as_of` recalls from a checkpoint, a
+        txid or a time.
         """
         position = self._address.position if as_of is None else parse_position(as_of)
         return recall.recall(
@@ -89,6 +92,7 @@ class Profile:
             since=since,
             until=until,
             include_superseded=include_superseded,
+            include_turns=include_turns,
             embedder=self._embedder,
         )
 
