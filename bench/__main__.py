@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from bench import branches, collection, commits, history, models, reads
+from bench import background, branches, collection, commits, history, models, reads
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -19,11 +19,11 @@ _README = Path(__file__).parent.parent / "README.md"
 _HEAD = "| figure | must reach | measured | peer | reached |\n| --- | --- | --- | --- | --- |"
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
-_GROUPS = ["branches", "reads", "commits", "models", "collection", "history"]
+_GROUPS = ["branches", "reads", "commits", "models", "collection", "history", "background"]
 
 
 def main(names: list[str]) -> None:
-    """Measure everything, or the groups that are named: branches, reads, commits, models, collection, history."""
+    """Measure everything, or the groups that are named."""
     with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
         scratch = Path(directory)
         lines: list[str] = []
@@ -52,6 +52,8 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
         yield from collection.figures()
     if "history" in groups:
         yield from history.figures(big, small, scratch)
+    if "background" in groups:
+        yield from background.figures(scratch)
 
 
 def _line(figure: Figure) -> str:

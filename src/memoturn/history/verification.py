@@ -25,7 +25,7 @@ from memoturn.base.settings import MIB, CacheSettings
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, Checksum, PageNo
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.environment import manifest_of
-from memoturn.history.budget import PIECE, Budget
+from memoturn.history.budget import Budget
 from memoturn.manifest import keys
 from memoturn.manifest.coverage import lineage
 from memoturn.manifest.invariants import check_manifest
@@ -42,6 +42,8 @@ from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum
 _CACHE: Final = CacheSettings(page_cache_bytes=16 * MIB, disk_cache_bytes=0)
 _INDEXES: Final = 256 * MIB
 """The indexes of all that a position is made of are needed at once: a page is looked for in each of them."""
+_PIECE: Final = 32 * PAGE_SIZE
+"""Bytes after which the work may pause: so much takes some tenths of a millisecond."""
 _TOLD: Final = 3
 """Complaints of SQLite that are passed on."""
 
@@ -123,7 +125,7 @@ class Restoring:
                     raise CorruptError(f"page {page_no} of {view.page_count} is missing from every segment")
                 checksum = combine(checksum, page_checksum(page_no, page))
                 piece += PAGE_SIZE
-            if piece >= PIECE:
+            if piece >= _PIECE:
                 yield piece
                 piece = 0
         yield piece
@@ -216,7 +218,7 @@ class _Paced:
 
     def page(self, page_no: PageNo) -> bytes:
         self._read += PAGE_SIZE
-        if self._read >= PIECE:
+        if self._read >= _PIECE:
             self._budget.spend(self._read)
             self._read = 0
         return self._page(page_no)
