@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from memoturn.base.errors import MemoturnError, UnavailableError
+from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import UnixMs
 from memoturn.bucket import ObjectInfo
 from memoturn.history import census
@@ -21,7 +22,7 @@ from memoturn.history.reach import undecided
 from memoturn.manifest import keys
 from memoturn.manifest.rules import free_name
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.operations import branches, databases
+from memoturn.operations import branches, databases, maintenance
 from memoturn.operations.undo import undo
 from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
 from tests.support import ManualClock
@@ -263,6 +264,42 @@ def test_what_users_do_before_any_call_of_a_pass_stands(act: Act, passes_before:
     assert done_ever or act in (take_back, take_back_a_database)
 
 
+def test_a_fork_at_a_checkpoint_that_is_dropped_while_its_history_is_cut_keeps_it() -> None:
+    world = World(history=HistorySettings(pitr_retention_secs=1800, pitr_snapshot_retention_secs=3600))
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1, 2)
+    db.branch.checkpoint("here")
+    put_rows(db, 3)
+    world.clock.advance(10 * 86_400)
+    put_rows(db, 4)
+    world.clock.advance(86_400)
+    put_rows(db, 5)
+    for _ in range(3):
+        maintenance.retain(node.engine, "x")
+        world.clock.advance(3600)
+        put_rows(db, 6)
+    exact = node.engine.manifests.read(keys.manifest_key(node.uuid(), "main")).record.exact_txid
+    assert exact > db.branch.checkpoints()[0].txid
+    node.gc()
+    world.clock.advance(GRACE + 1)
+    bucket = Between(world.store)
+    cutter = world.node(bucket=bucket)
+    user = world.node()
+
+    def meanwhile(_call: int, name: str, key: Any) -> None:
+        if name == "replace" and key == keys.manifest_key(node.uuid(), "main"):
+            bucket.before = lambda *_: None
+            fork_at_a_checkpoint_and_drop_it(user, {})
+
+    bucket.before = meanwhile
+    assert cutter.gc().unlinked
+    assert rows(world.node().db("x@late")) == [1, 2]
+    world.settle(world.node())
+    assert rows(world.node().db("x@late")) == [1, 2]
+    world.assert_nothing_dead()
+
+
 # What must be caught, or these tests prove nothing.
 
 
@@ -320,6 +357,30 @@ def test_a_commit_that_was_put_and_linked_days_later_is_there() -> None:
     assert rows(world.node().db()) == [1, 2]
     world.settle(world.node())
     assert rows(world.node().db()) == [1, 2]
+    world.assert_nothing_dead()
+
+
+def test_a_merge_whose_maker_was_stopped_before_it_linked_it_does_no_harm() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    for value in range(130):
+        put_rows(db, value)
+    bucket = Between(world.store)
+    stopped = world.node(bucket=bucket)
+
+    def stop(_call: int, name: str, key: Any) -> None:
+        if name == "replace" and key == keys.manifest_key(node.uuid(), "main"):
+            bucket.before = lambda *_: None
+            for _ in range(4):
+                world.clock.advance(GRACE + 1)
+                world.node().gc()
+
+    bucket.before = stop
+    maintenance.compact(stopped.engine, "x")
+    assert rows(world.node().db()) == list(range(130))
+    world.settle(world.node())
+    assert rows(world.node().db()) == list(range(130))
     world.assert_nothing_dead()
 
 

@@ -117,6 +117,28 @@ def test_a_census_of_one_deletion_says_nothing_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("with_commits", [True, False])
+def test_a_fresh_tombstone_holds_what_it_stands_on(with_commits: bool) -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("middle"), 2)
+    leaf = node.db("x@middle").branch.create("leaf")
+    if with_commits:
+        put_rows(leaf, 3)
+    db.branch.delete("middle")
+    node.gc()
+    world.clock.advance(GRACE + 1)
+    token = db.branch.delete("leaf").undo
+    node.gc()
+    world.clock.advance(GRACE - 1)
+    node.gc()
+    undo(node.engine, "x", token)
+    world.settle(node)
+    assert rows(world.node().db("x@leaf")) == ([1, 2, 3] if with_commits else [1, 2])
+
+
+@pytest.mark.parametrize("with_commits", [True, False])
 def test_an_undo_between_census_and_cut_keeps_what_the_branch_stands_on(with_commits: bool) -> None:
     world = World()
     node = world.node()

@@ -192,6 +192,19 @@ def test_an_older_record_does_not_take_the_place_of_a_newer_one_in_the_cache(bel
     assert set(mine.current(KEY).record.checkpoints) == {"first", "second"}
 
 
+def test_a_record_whose_key_was_removed_and_taken_again_is_read_although_its_seq_is_lower(
+    below: Bucket,
+) -> None:
+    ours, others = register(below), register(below)
+    held = ours.create("m", main())
+    for number in range(3):
+        held = ours.update("m", pin(f"c{number}"), held)
+    below.delete("m")
+    others.create("m", main())
+    assert ours.read("m").record.checkpoints == {}
+    assert ours.current("m").record.checkpoints == {}
+
+
 def test_a_write_whose_answer_was_lost_is_known_by_its_id_behind_another_write(below: Bucket) -> None:
     bucket = Between(below)
     mine, other = register(bucket), register(below)
