@@ -266,6 +266,9 @@ def test_a_prefix_finds_what_begins_with_it(keys: set[str], prefix: str, limit: 
 
 
 @given(st.binary(max_size=4), st.binary(max_size=6))
+@example(b"a", b"a\xff\xff")
+@example(b"a\xff", b"b")
+@example(b"\xff", b"\xff\xff")
 def test_what_comes_after_a_prefix_is_no_more_and_no_less(prefix: bytes, key: bytes) -> None:
     after = model.after_prefix(prefix)
     assert key.startswith(prefix) == (key >= prefix and (after is None or key < after))

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from memoturn import Database, InvalidRequestError, Memoturn, MemoturnError
+from memoturn.base.txids import UnixMs
 from memoturn.models import transcripts as model
-from memoturn.models.guard import protect
+from memoturn.models.guard import protect, trusted
 from memoturn.models.keywords import match_any
 from tests.support import START_MS, ManualClock, assert_whole, branch_of, plain_connection
 
@@ -266,6 +268,16 @@ def test_a_session_that_is_deleted_leaves_no_word_and_no_vector(db: Database) ->
     assert_whole(db)
 
 
+def test_a_table_that_is_missing_beside_others_is_made_and_nothing_is_kept_twice() -> None:
+    connection = apsw.Connection(":memory:")
+    protect(connection)
+    with trusted(connection):
+        connection.execute(model.SCHEMA).fetchall()
+        connection.execute("DROP TABLE __memoturn_turn_words")
+    assert model.append(connection, "s", [model.turn("user", "tea", UnixMs(START_MS))]) == [1]
+    assert [found.content for found in model.by_words(connection, None, "tea", 5)] == ["tea"]
+
+
 def test_windows_and_sessions_walk_an_index(db: Database) -> None:
     db.turns.append("s", "user", "x")
     with plain_connection(branch_of(db).head()) as connection:
@@ -277,8 +289,6 @@ def test_windows_and_sessions_walk_an_index(db: Database) -> None:
 
 
 def _tea() -> Any:
-    import apsw
-
     connection = apsw.Connection(":memory:")
     protect(connection)
     model.append(

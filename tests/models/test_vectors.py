@@ -95,6 +95,13 @@ def test_the_nearest_come_first_and_ties_go_by_id(db: Database) -> None:
     assert near[0].distance == pytest.approx(0.1, abs=1e-6)
 
 
+def test_a_tie_at_the_cut_goes_by_id(db: Database, eager: None) -> None:
+    for id_ in "edcba":
+        db.vectors.upsert("c", id_, [1, 1])
+    for _ in range(3):
+        assert ids(db.vectors.search("c", [2, 2], k=2)) == ["a", "b"]
+
+
 def test_a_filter_never_starves_the_result(db: Database) -> None:
     db.vectors.upsert_many(
         "c", [{"id": f"near{n}", "vector": [1, n / 1e4], "meta": {"lang": "en"}} for n in range(200)]
