@@ -28,6 +28,19 @@ def moment(ms: int) -> datetime:
     return datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000)
 
 
+def test_a_chain_of_forks_deeper_than_the_stack_tells_what_it_inherited(db: Database) -> None:
+    db.sql("INSERT INTO t VALUES (1)")
+    deep = db
+    for number in range(300):
+        deep = deep.branch.create(f"b{number}")
+    points = deep.branch.restore_points()
+    assert [(r.branch, r.from_txid, r.to_txid) for r in points.ranges] == [("main", 0, 2)]
+    assert points.points == []
+    assert values(deep.at(points.ranges[0].to_time)) == [1]
+    assert deep.branch.rewind(1).exact
+    assert values(deep) == []
+
+
 class Clock(ManualClock):
     """A wall clock that is set forward and back; what it is set forward has passed."""
 

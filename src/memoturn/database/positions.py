@@ -13,9 +13,8 @@ from memoturn.database.environment import Environment
 from memoturn.database.tail import Commit
 from memoturn.database.times import last_by, time_of
 from memoturn.manifest.model import Manifest
-from memoturn.manifest.restorable import Restorable, restorable
+from memoturn.manifest.restorable import Restorable, is_exact, restorable
 from memoturn.manifest.rules import checkpoint_txid
-from memoturn.manifest.timeline import first_own
 
 
 class Named(NamedTuple):
@@ -54,7 +53,7 @@ def _at_txid(env: Environment, manifest: Manifest, tail: Sequence[Commit], txid:
         raise TxidNotRetainedError(
             f"txid {txid} is ahead of branch {manifest.branch_id!r}, whose head is {head}", nearest=(head,)
         )
-    if txid >= max(manifest.exact_txid, first_own(manifest)):
+    if txid > manifest.head_txid or is_exact(manifest, txid, env.manifest_of):
         return Named(txid, True)
     points = restorable(manifest, env.manifest_of)
     found = points.at_or_below(txid)

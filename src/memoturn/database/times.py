@@ -20,9 +20,18 @@ from memoturn.segments.pack import Transaction
 
 def time_of(env: Environment, db_uuid: str, manifest: Manifest, txid: TXID) -> UnixMs:
     """When a position that can be restored came to be."""
+    while True:
+        found = _own_time(env, db_uuid, manifest, txid)
+        if found is not None:
+            return found
+        if manifest.parent is None or txid >= first_own(manifest):
+            return stretch_at(manifest, txid).at
+        manifest = env.manifest_of(manifest.parent, manifest.parent.fork_txid)
+
+
+def _own_time(env: Environment, db_uuid: str, manifest: Manifest, txid: TXID) -> UnixMs | None:
+    """When a position came to be, if a rewind, a pack or a base of the branch itself tells."""
     stretch = stretch_at(manifest, txid)
-    if txid < manifest.timeline[0].from_txid and manifest.parent is None:
-        return manifest.created_at
     if stretch in manifest.timeline[1:] and stretch.from_txid == txid:
         return stretch.at
     base = None
@@ -35,10 +44,7 @@ def time_of(env: Environment, db_uuid: str, manifest: Manifest, txid: TXID) -> U
             base = name
     if base is not None:
         return env.store.base(keys.segment_key(db_uuid, manifest.incarnation, str(base))).time
-    if manifest.parent is None or txid >= first_own(manifest):
-        return stretch.at
-    above = env.manifest_of(manifest.parent, manifest.parent.fork_txid)
-    return time_of(env, manifest.parent.db_uuid, above, txid)
+    return None
 
 
 def last_by(env: Environment, db_uuid: str, run: Run, ms: UnixMs) -> TXID:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from memoturn.base.errors import BranchNotFoundError
-from memoturn.base.txids import TXID
+from memoturn.base.txids import EMPTY, TXID
 from memoturn.manifest.coverage import kept
 from memoturn.manifest.model import Manifest, Parent
 from memoturn.manifest.segment_name import SegmentName
@@ -62,22 +62,56 @@ class Restorable(NamedTuple):
 
 def restorable(manifest: Manifest, parent_of: ParentOf) -> Restorable:
     """What can be restored of a branch, up to the manifest's head."""
-    inherited: Iterable[Run] = ()
-    needed: frozenset[TXID] = frozenset()
-    if manifest.parent is not None:
-        exact, positions = manifest.exact_txid, (manifest.head_txid, *manifest.checkpoints.values())
-        needed = kept(manifest, exact, [txid for txid in positions if txid < exact]).inherited
-        inherited = _inherited(manifest, manifest.parent, parent_of)
-    # A tombstone that is given up passes on what lies further up, and has nothing of its own but what is pinned.
-    own = () if manifest.removal is not None else _own(manifest, needed)
-    return Restorable(tuple(_apart(chain(inherited, own))))
+    runs: tuple[Run, ...] = ()
+    for below, forked_at in reversed(list(_ancestry(manifest, parent_of))):
+        floor = below.floor_txid
+        clipped = (
+            run._replace(first=max(run.first, floor), last=min(run.last, forked_at))
+            for run in runs
+            if run.last >= floor and run.first <= forked_at
+        )
+        # A tombstone that is given up passes on what lies further up, and has nothing of its own but what is pinned.
+        own = () if below.removal is not None else _own(below)
+        runs = tuple(_apart(chain(clipped, own)))
+    return Restorable(runs)
 
 
-def _own(manifest: Manifest, needed: frozenset[TXID]) -> Iterator[Run]:
-    """What the branch itself answers for; `needed` are positions of the parent that it keeps from being removed."""
+def is_exact(manifest: Manifest, txid: TXID, parent_of: ParentOf) -> bool:
+    """Whether a position lies in an exact window, its branch's own or that of the parent which answers for it.
+
+    If it does, this costs less than `restorable`; if it does not, it may still be a point of its own.
+    """
+    for below, _ in _ancestry(manifest, parent_of):
+        if txid >= first_own(below):
+            return below.removal is None and below.exact_txid <= txid <= below.head_txid
+        if txid < below.floor_txid:
+            return False
+    return False
+
+
+def _ancestry(manifest: Manifest, parent_of: ParentOf) -> Iterator[tuple[Manifest, TXID]]:
+    """A branch and those above it, each with the txid at which it was forked; up to one that is gone."""
+    while True:
+        parent = manifest.parent
+        yield manifest, EMPTY if parent is None else parent.fork_txid
+        if parent is None:
+            return
+        try:
+            manifest = parent_of(parent, parent.fork_txid)
+        except BranchNotFoundError:
+            return  # It was removed, because nothing needed it any more.
+
+
+def _own(manifest: Manifest) -> Iterator[Run]:
+    """What the branch itself answers for."""
     first, head, floor = first_own(manifest), manifest.head_txid, manifest.floor_txid
     begin = max(first, manifest.exact_txid)
-    points: dict[TXID, Kind] = {txid: "fork" for txid in needed if txid >= floor}
+    points: dict[TXID, Kind] = {}
+    if manifest.parent is not None:
+        # Positions of the parent that the branch keeps from being removed.
+        positions = [t for t in (head, *manifest.checkpoints.values()) if t < manifest.exact_txid]
+        needed = kept(manifest, manifest.exact_txid, positions).inherited
+        points.update((txid, "fork") for txid in needed if txid >= floor)
     if head < first:
         points[head] = "fork"
     names = map(SegmentName.parse, manifest.segments)
@@ -89,21 +123,9 @@ def _own(manifest: Manifest, needed: frozenset[TXID]) -> Iterator[Run]:
         yield Run(begin, head, "exact", manifest)
 
 
-def _inherited(manifest: Manifest, parent: Parent, parent_of: ParentOf) -> Iterator[Run]:
-    """What the parent answers for, from the floor of the branch up to where it was forked."""
-    try:
-        above = parent_of(parent, parent.fork_txid)
-    except BranchNotFoundError:
-        return  # It was removed, because nothing needed it any more.
-    for run in restorable(above, parent_of).runs:
-        first, last = max(run.first, manifest.floor_txid), min(run.last, parent.fork_txid)
-        if first <= last:
-            yield run._replace(first=first, last=last)
-
-
 def _apart(runs: Iterable[Run]) -> Iterator[Run]:
-    """In order, without the points that lie on a longer run, or on one that came later."""
-    # The sort is stable and begins with what the parent says: of two points at one txid, the branch's own stays.
+    """In order, without the points that lie in an exact window; of two at one txid the branch's own stays."""
+    # The sort is stable, and begins with what the parent says.
     ordered = sorted(runs, key=lambda run: (run.first, run.first - run.last))
     longest: Run | None = None
     for run in ordered:
@@ -111,7 +133,7 @@ def _apart(runs: Iterable[Run]) -> Iterator[Run]:
             if longest is not None:
                 yield longest
             longest = run
-        elif longest.first == longest.last == run.last:
+        elif longest.last == run.last == run.first and longest.kind != "exact":
             longest = run
     if longest is not None:
         yield longest

@@ -13,8 +13,7 @@ from memoturn.database.branch import Branch
 from memoturn.database.positions import still_restorable
 from memoturn.manifest import rules
 from memoturn.manifest.model import Manifest
-from memoturn.manifest.restorable import restorable
-from memoturn.manifest.timeline import first_own
+from memoturn.manifest.restorable import is_exact, restorable
 from memoturn.node.engine import Engine
 
 
@@ -66,8 +65,7 @@ def after_reset(engine: Engine, branch: Branch, written: Manifest, began: float)
 
 
 def _check(engine: Engine, manifest: Manifest, txid: TXID) -> None:
-    # What a branch needs for positions of its own it keeps its parents from removing.
-    if txid < max(manifest.exact_txid, first_own(manifest)):
+    if not is_exact(manifest, txid, engine.env.manifest_now):
         still_restorable(restorable(manifest, engine.env.manifest_now), manifest, txid)
 
 
