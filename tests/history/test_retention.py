@@ -254,7 +254,7 @@ def test_what_the_windows_ask_for_is_kept_and_nothing_is_planned_twice(
                 assert max(ends) >= done.exact or max(ends) in points
             history.manifest = cut
             again = history.plan(fine, snapshots, pinned, base)
-            # What was written for a pin may raise the floor. Where bases cost much, the window may rise a bit further.
+            # What was written for a pin may raise the floor; where bases cost much, the window may rise further.
             assert (again.bases, again.exact) == ((), done.exact) or base > SMALL
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from memoturn import Database, Memoturn, TxidNotRetainedError
-from memoturn.base.settings import CommitSettings, HistorySettings, Settings
+from memoturn.base.settings import CommitSettings, HistorySettings, MaintenanceSettings, Settings
 from tests.support import ManualClock, assert_view_is_whole, branch_of, values
 
 DAY = 86_400
@@ -78,7 +78,11 @@ class Restoring(RuleBasedStateMachine):
         history = HistorySettings(
             pitr_retention_secs=self.fine, pitr_snapshot_retention_secs=self.snapshots, gc_grace_secs=GRACE
         )
-        quiet = Settings(commit=CommitSettings(ship_interval_ms=3_600_000), history=history)
+        quiet = Settings(
+            commit=CommitSettings(ship_interval_ms=3_600_000),
+            history=history,
+            maintenance=MaintenanceSettings(on=False),
+        )
         self.mt = Memoturn("memory:", settings=quiet, clock=self.clock)
         self.mt.databases.create("x")
         db = self.mt.db("x")
@@ -86,6 +90,7 @@ class Restoring(RuleBasedStateMachine):
         now = self.clock.ms
         self.lines = {"main": Line({0: None, txid: ()}, {0: now, txid: now}, txid, 0)}
         self.next = 0
+        self.retained_at = 0
 
     def teardown(self) -> None:
         if hasattr(self, "mt"):
@@ -214,7 +219,8 @@ class Restoring(RuleBasedStateMachine):
 
     def check_the_promise(self) -> None:
         """Every txid of the fine window, and of each day within the snapshot window one, of a branch's own."""
-        now = self.clock.ms
+        # What a boundary has passed stays passed when the clock is set back.
+        now = self.retained_at = max(self.clock.ms, self.retained_at)
         for name, line in self.lines.items():
             declared = set(self.declared(name))
             own = [t for t in range(line.first, line.head + 1) if line.held[t] is not None]
