@@ -15,7 +15,7 @@ from bench.samples import SCHEMA, text
 from memoturn import Memoturn
 from memoturn.base.clock import SystemClock
 from memoturn.base.names import Address, AtTxid
-from memoturn.base.settings import CacheSettings, Settings
+from memoturn.base.settings import CacheSettings, MaintenanceSettings, Settings
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket.bucket import Pieces, Version
 from memoturn.bucket.memory import MemoryBucket
@@ -32,6 +32,8 @@ from memoturn.operations import branches as operations
 from memoturn.operations import sql, transfer
 
 DAY_COMMITS = 5 * 86_400
+QUIET = Settings(maintenance=MaintenanceSettings(on=False))
+"""What is measured is done by hand."""
 
 
 class VirtualClock(SystemClock):
@@ -92,7 +94,7 @@ def compact(engine: Engine, branch: Branch, idle: bool = False) -> None:
 
 def _a_day() -> Iterator[Figure]:
     clock = VirtualClock()
-    with Memoturn("memory:", clock=clock) as mt:
+    with Memoturn("memory:", clock=clock, settings=QUIET) as mt:
         engine = mt._engine
         mt.databases.create("a")
         db = mt.db("a")
@@ -192,7 +194,7 @@ def _going_back(big: Path, scratch: Path) -> Iterator[Figure]:
     """A fork of the database goes back to a random commit of its history, and is asked for a row."""
     times: list[Times] = []
     for commits in (1_000, 10_000):
-        with Memoturn(f"file:{scratch}/back{commits}") as mt:
+        with Memoturn(f"file:{scratch}/back{commits}", settings=QUIET) as mt:
             mt.databases.import_file("a", big)
             db, engine = mt.db("a"), mt._engine
             branch = engine.branch("a")
@@ -231,7 +233,7 @@ def _going_back(big: Path, scratch: Path) -> Iterator[Figure]:
 
 def _meanwhile(scratch: Path) -> Figure:
     """Durable commits of one branch while another thread compacts, by the budget that background work has."""
-    with Memoturn(f"file:{scratch}/meanwhile") as mt:
+    with Memoturn(f"file:{scratch}/meanwhile", settings=QUIET) as mt:
         mt.databases.create("a")
         db, engine = mt.db("a"), mt._engine
         db.batch([SCHEMA, *[("INSERT INTO t VALUES (?, ?)", (n, text(n))) for n in range(1, 1000)]])

@@ -414,6 +414,28 @@ def test_a_name_that_was_given_away_is_left_alone(mt: Memoturn, db: Database) ->
     assert_unchanged(mt, before)
 
 
+def test_a_branch_that_is_replaced_meanwhile_ends_the_work_and_nothing_else(
+    mt: Memoturn, db: Database
+) -> None:
+    db.branch.create("b")
+    commit(mt.db("x@b"), 20)
+    branch = branch_of(mt.db("x@b"))
+    calls = 0
+
+    def others() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            mt.db("x@b").branch.delete()
+            mt.db("x").branch.create("b")
+        return False
+
+    budget = Budget(branch._env.clock, stopped=others)
+    assert list(compact_branch(branch._env, branch.db_uuid, "b", budget, Aims())) == []
+    assert calls > 3
+    assert values(mt.db("x@b")) == []
+
+
 def test_packs_are_merged_only_where_nothing_is_missing_between_them(mt: Memoturn, db: Database) -> None:
     commit(db, 20)
     branch = branch_of(db)

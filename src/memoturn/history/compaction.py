@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from memoturn.base.errors import ConflictError, CorruptError, SegmentGoneError
+from memoturn.base.errors import BranchNotFoundError, ConflictError, CorruptError, SegmentGoneError
 from memoturn.base.txids import UnixMs
 from memoturn.bucket import ObjectNotFound
 from memoturn.database.environment import Environment
@@ -54,6 +54,8 @@ def compact_branch(
             if step is None:
                 return
             after, written = _take(env, db_uuid, manifest, step, budget)
+        except BranchNotFoundError:
+            return  # It was deleted, and its name was given away.
         except (ConflictError, ObjectNotFound, SegmentGoneError):
             # Another compactor has replaced what was to be merged, and perhaps a collector has deleted it since.
             failures += 1
