@@ -22,6 +22,8 @@ Four degrees, and which one holds is the connection's state:
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -213,14 +215,14 @@ def protect(
     settings: SqlSettings | None = None,
     clock: Clock | None = None,
 ) -> None:
-    """Put a connection under guard. Called once, after its own settings were made and its extensions loaded."""
+    """Put a connection under guard. Called once, after its own settings were made."""
     connection.enable_load_extension(False)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
     settings = settings or SqlSettings()
     replace_functions(connection, settings.value_bytes)
-    guard = Guard(Budget(settings, (clock or SystemClock()).monotonic), _refused_modules(connection))
+    guard = Guard(Budget(settings, (clock or SystemClock()).monotonic), _refused_modules())
     connection.authorizer = guard
     connection.set_rollback_hook(guard.disapprove)
     set_limits(connection, guard.budget)
@@ -233,9 +235,11 @@ def guard_of(connection: apsw.Connection) -> Guard:
     return guard
 
 
-def _refused_modules(connection: apsw.Connection) -> frozenset[str]:
-    """The virtual tables that are there without being created, and are not allowed."""
+@cache
+def _refused_modules() -> frozenset[str]:
+    """The virtual tables that this SQLite has without their being created, and that are not allowed."""
     known = allowed.MODULES | allowed.TABLE_FUNCTIONS
-    names = [str(name).lower() for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
+    with closing(apsw.Connection(":memory:")) as connection:
+        names = [str(name).lower() for (name,) in connection.execute("SELECT name FROM pragma_module_list")]
     found = frozenset(name for name in names if name not in known and not name.startswith("pragma_"))
     return found | allowed.REFUSED_TABLE_FUNCTIONS
