@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from memoturn.operations import branches as operations
 from memoturn.operations import sql, transfer
 
 DAY_COMMITS = 5 * 86_400
+HISTORIES = (1_000, 10_000)
 QUIET = Settings(maintenance=MaintenanceSettings(on=False))
 """What is measured is done by hand."""
 
@@ -150,9 +152,8 @@ def _engine(bucket: MemoryBucket) -> Engine:
     clock = SystemClock()
     shipper = Shipper(clock, 3600, 1 << 30, lambda _branch, _error: None)
     around = Surroundings("n_bench", bucket, AgeWatch(clock, 0.5), NoNeighbours(), shipper)
-    return Engine(
-        "memory:", Settings(cache=CacheSettings(disk_cache_bytes=0)), prepare=protect, surroundings=around
-    )
+    settings = replace(QUIET, cache=CacheSettings(disk_cache_bytes=0))
+    return Engine("memory:", settings, prepare=protect, surroundings=around)
 
 
 def _waking(big: Path, small: Path) -> Iterator[Figure]:
@@ -193,7 +194,7 @@ def _waking(big: Path, small: Path) -> Iterator[Figure]:
 def _going_back(big: Path, scratch: Path) -> Iterator[Figure]:
     """A fork of the database goes back to a random commit of its history, and is asked for a row."""
     times: list[Times] = []
-    for commits in (1_000, 10_000):
+    for commits in HISTORIES:
         with Memoturn(f"file:{scratch}/back{commits}", settings=QUIET) as mt:
             mt.databases.import_file("a", big)
             db, engine = mt.db("a"), mt._engine
