@@ -118,7 +118,7 @@ def test_what_is_no_json_object_is_refused(db: Database) -> None:
             db.docs.insert("notes", wrong)  # type: ignore[arg-type]
         assert len(str(refused.value)) < 400
     with pytest.raises(MemoturnError) as too_large:
-        db.docs.insert("notes", {"a": "x" * (32 * MIB)})
+        db.docs.insert("notes", {"a": "x" * (24 * MIB)})
     assert too_large.value.code == "payload_too_large"
     assert db.txid == 1
 

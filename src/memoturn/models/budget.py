@@ -37,7 +37,10 @@ _LENGTH: Final = apsw.SQLITE_LIMIT_LENGTH
 
 
 class Budget:
-    """Of one connection. A block of `with budget:` is one piece of work; otherwise each statement is."""
+    """Of one connection. A block of `with budget:` is one piece of work, and so is a statement of a user.
+
+    Statements of ours that take next to nothing run outside of any, and are neither counted nor stopped.
+    """
 
     __slots__ = ("__weakref__", "_due", "_heap", "_monotonic", "left", "parts", "settings", "stopped")
 
@@ -69,6 +72,8 @@ class Budget:
 
     def check(self) -> bool:
         """The progress handler: whether to stop. The time runs from its first call on, which comes early."""
+        if not self.parts:
+            return False
         now = self._monotonic()
         if not self._due:
             self._due = now + self.settings.deadline

@@ -14,12 +14,12 @@ from memoturn.base.settings import MIB
 from memoturn.models import json_text, paths, updates
 from memoturn.models.collections import check_collection, escaped, identifier, names_after
 from memoturn.models.filters import Condition
-from memoturn.models.reserved import Connection, amend, ask, tell, transact
+from memoturn.models.reserved import Connection, amend, ask, ask_trusted, tell, transact
 from memoturn.models.stored_json import given, kept
 from memoturn.models.updates import Change
 
 PREFIX: Final = "__memoturn_docs_"
-MAX_DOCUMENT: Final = 32 * MIB
+MAX_DOCUMENT: Final = 24 * MIB
 MAX_ID: Final = 512
 MAX_INDEXES: Final = 64
 
@@ -93,14 +93,14 @@ def find(
     connection: Connection, table: Table, where: Condition, order: str, limit: int, skip: int
 ) -> list[dict[str, Any]]:
     """The documents that fit, in order."""
-    rows = ask(connection, _select(table, where, order), (*where.params, limit, skip))
+    rows = ask_trusted(connection, _select(table, where, order), (*where.params, limit, skip))
     return [decode(id_, text) for id_, text in rows]
 
 
 def count(connection: Connection, table: Table, where: Condition) -> int:
     """How many documents fit."""
     sql = f"SELECT count(*) FROM {identifier(table.name)} WHERE {where.sql}"
-    return sum(n for (n,) in ask(connection, sql, where.params))
+    return sum(n for (n,) in ask_trusted(connection, sql, where.params))
 
 
 def plan(connection: Connection, table: Table, where: Condition, order: str) -> list[str]:
@@ -158,7 +158,7 @@ def update(connection: Connection, table: Table, where: Condition, changes: list
     Raises `InvalidRequestError` if one of them cannot be changed so, and then changes none.
     """
     sql = f"SELECT id, json(data) FROM {identifier(table.name)} WHERE {where.sql}"
-    found = ask(connection, sql, where.params)
+    found = ask_trusted(connection, sql, where.params)
     changed = []
     for id_, before in found:
         document = given(before)

@@ -28,7 +28,7 @@ CREATE INDEX IF NOT EXISTS __memoturn_kv_expiring ON __memoturn_kv (expires_at) 
 """
 
 MAX_KEY: Final = 16 * MIB
-MAX_VALUE: Final = 64 * MIB
+MAX_VALUE: Final = 24 * MIB
 MAX_META: Final = 64 * 1024
 VERSION_BITS: Final = 53
 """What a JSON number holds exactly, in every language."""

@@ -3,9 +3,10 @@
 A table that is not there reads as empty, and a write makes it in its own transaction. So a database that was never
 used for a model holds nothing of it, and neither does a position from before the first write.
 
-SQLite asks the guard when it prepares a statement, and apsw keeps what is prepared: so a statement is tried as it is,
-and is trusted once the guard refuses it. Statements on virtual tables prepare others while they run; those go through
-`transact` and `ask_trusted`.
+`ask` and `tell` are for what is found by its key and takes next to nothing. SQLite asks the guard when it prepares a
+statement, and apsw keeps what is prepared: so these try a statement as it is, and trust it once the guard refuses it.
+The others trust from the start, as statements on virtual tables need because they prepare others while they run, and
+keep to the budget of the connection, because what they take is in the hand of whoever asks.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from memoturn.models.guard import trusted
-from memoturn.models.sql import explain
+from memoturn.base.errors import MemoturnError
+from memoturn.models.guard import guard_of
+from memoturn.models.sql import explain_on
 
 Connection = apsw.Connection
 """What the rooms above hand on without a look inside."""
@@ -28,22 +30,23 @@ _ABSENT: Final = "no such table: __memoturn_"
 
 
 def ask(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> Rows:
-    """The rows of a statement that reads; none if its table is not there yet."""
+    """The rows of a statement that looks something up; none if its table is not there yet."""
     try:
         return connection.execute(sql, params).fetchall()
     except apsw.AuthError:
         return ask_trusted(connection, sql, params)
     except apsw.Error as error:
-        return _none_if_absent(error)
+        return _none_if_absent(connection, error)
 
 
 def ask_trusted(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> Rows:
-    """The same, trusted from the start."""
-    try:
-        with trusted(connection):
+    """The rows of a statement that may take long; none if its table is not there yet."""
+    guard = guard_of(connection)
+    with guard, guard.budget:
+        try:
             return connection.execute(sql, params).fetchall()
-    except apsw.Error as error:
-        return _none_if_absent(error)
+        except apsw.Error as error:
+            return _none_if_absent(connection, error)
 
 
 def tell(connection: apsw.Connection, schema: str, sql: str, params: Sequence[Any] = ()) -> int:
@@ -54,11 +57,9 @@ def tell(connection: apsw.Connection, schema: str, sql: str, params: Sequence[An
     try:
         connection.execute(sql, params)
         return connection.changes()
-    except (apsw.AuthError, apsw.SQLError) as error:
-        if isinstance(error, apsw.SQLError) and not _is_absent(error):
-            raise explain(error) from error
     except apsw.Error as error:
-        raise explain(error) from error
+        if not isinstance(error, apsw.AuthError) and not _is_absent(error):
+            raise _explained(connection, error) from error
 
     def work() -> int:
         connection.execute(sql, params)
@@ -72,25 +73,24 @@ def amend(connection: apsw.Connection, sql: str, params: Sequence[Any] = ()) -> 
 
     Where the table is not there yet, there is nothing to change.
     """
-    try:
+    guard = guard_of(connection)
+    with guard, guard.budget:
         try:
             connection.execute(sql, params)
-        except apsw.AuthError:
-            with trusted(connection):
-                connection.execute(sql, params)
-        return connection.changes()
-    except apsw.Error as error:
-        _none_if_absent(error)
-        return 0
+            return connection.changes()
+        except apsw.Error as error:
+            _none_if_absent(connection, error)
+            return 0
 
 
 def transact(connection: apsw.Connection, schema: str | None, work: Callable[[], T]) -> T:
-    """Run `work`, trusted, as one transaction on tables that `schema` makes if they are not there.
+    """Run `work` as one transaction, on tables that `schema` makes if they are not there.
 
     What is left open by an error is rolled back by whoever lent the connection.
     """
-    try:
-        with trusted(connection):
+    guard = guard_of(connection)
+    with guard, guard.budget:
+        try:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 done = work()
@@ -103,15 +103,20 @@ def transact(connection: apsw.Connection, schema: str | None, work: Callable[[],
                 done = work()
             connection.execute("COMMIT")
             return done
-    except apsw.Error as error:
-        raise explain(error) from error
+        except apsw.Error as error:
+            raise _explained(connection, error) from error
 
 
-def _none_if_absent(error: apsw.Error) -> Rows:
+def _none_if_absent(connection: apsw.Connection, error: apsw.Error) -> Rows:
     if _is_absent(error):
         return []
-    raise explain(error) from error
+    raise _explained(connection, error) from error
 
 
 def _is_absent(error: apsw.Error) -> bool:
     return isinstance(error, apsw.SQLError) and str(error).startswith(_ABSENT)
+
+
+def _explained(connection: apsw.Connection, error: apsw.Error) -> MemoturnError:
+    guard_of(connection).reason = None  # It is of the statement before, or of one that was then trusted.
+    return explain_on(connection, error)

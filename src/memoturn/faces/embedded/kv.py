@@ -12,7 +12,7 @@ from memoturn.operations import kv
 
 
 class KV:
-    """Values of up to 64 MiB under keys, in namespaces that come into being with their first key."""
+    """Values of up to 24 MiB under keys, in namespaces that come into being with their first key."""
 
     __slots__ = ("_address", "_engine")
 
