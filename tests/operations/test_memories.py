@@ -10,6 +10,7 @@ import pytest
 
 from memoturn import (
     BranchNotFoundError,
+    ConflictError,
     Database,
     DatabaseNotFoundError,
     InvalidRequestError,
@@ -427,3 +428,34 @@ def test_an_export_is_of_the_moment_at_which_it_began(alice: Profile) -> None:
     alice.ingest([fact("later", None)])
     rest = list(lines)
     assert [first["summary"], rest[-1]["summary"], len(rest)] == ["number 0", "number 599", 599]
+
+
+def test_messages_are_imported_as_turns_once(mt: Memoturn, alice: Profile) -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "name": "look"}]},
+        {"role": "tool", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+    ]
+    done = alice.import_lines(messages, session_id="s")
+    assert (done.created, done.known) == (3, 0)
+    assert [turn.content for turn in alice.db.turns.window("s")] == [
+        "hello",
+        '{"tool_calls":[{"id":"1","name":"look"}]}',
+        "a\nb",
+    ]
+    more = {"messages": [*messages, {"role": "user", "content": "thanks"}], "session_id": "s"}
+    again = alice.import_lines([more])
+    assert (again.created, again.known) == (1, 3)
+    assert alice.import_lines([more]).created == 0
+    with pytest.raises(ConflictError, match="line 1: turn 2 of session 's' is another one, by 'assistant'"):
+        alice.import_lines([{"messages": [messages[0], messages[2]], "session_id": "s"}])
+    with pytest.raises(InvalidRequestError, match="line 2: a session is a text"):
+        alice.import_lines([{**messages[0], "session_id": "t"}, messages[0]])
+    with pytest.raises(InvalidRequestError, match="line 1: a message has content"):
+        alice.import_lines([{"role": "user"}], session_id="u")
+    assert [turn.content for turn in alice.db.turns.window("t")] == ["hello"]
+    alice.db.turns.append("v", "user", "with a vector", embedding=[0.1, 1 / 3])
+    bob = mt.memory("acme", "bob")
+    bob.import_lines(alice.export_lines())
+    assert list(bob.export_lines()) == list(alice.export_lines())
+    assert bob.import_lines(alice.export_lines()).created == 0

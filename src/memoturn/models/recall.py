@@ -70,7 +70,7 @@ class Scaled(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A memory by its `seq` (a turn by its id and `FIRST_TURN`), its score, and that of each channel that found it."""
+    """A memory by its `seq` (a turn by its id and `FIRST_TURN`), its score, and those of the channels."""
 
     seq: int
     score: float

@@ -228,6 +228,12 @@ def sessions(connection: Connection, after: str, limit: int) -> list[Session]:
     return [Session(*row) for row in ask(connection, _SESSIONS, (after, limit))]
 
 
+def count(connection: Connection) -> int:
+    """How many turns there are, of all sessions."""
+    rows = ask(connection, "SELECT count(*) FROM __memoturn_turns")
+    return int(rows[0][0]) if rows else 0
+
+
 def after(connection: Connection, id_: int, limit: int) -> list[tuple[int, Found, bytes | None]]:
     """The turns that were appended next after `id_`: their ids, themselves and their embeddings."""
     return [(row[0], Found(*row[1:6]), row[6]) for row in ask(connection, _AFTER, (id_, limit))]

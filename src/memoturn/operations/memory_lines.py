@@ -1,31 +1,46 @@
-"""Memories as lines of JSON: all of a profile, and back. What is imported twice is there once.
+"""Memories and turns as lines of JSON: all of a profile, and back. What is imported twice is there once.
 
-A line is an object with the fields of `ingest`, and of what was exported also with `id`, `valid_to`,
-`superseded_by` and `expires_at`, so that history comes back as it was. An id has to be that of the content.
+A line is one of
+
+- a memory: the fields of `ingest`, and of what was exported also `id`, `valid_to`, `superseded_by` and `expires_at`,
+  so that history comes back as it was. An id has to be that of the content;
+- a turn, or a message in the common chat shape: `role`, `content`, perhaps `session_id`, `created_at`, `embedding`;
+- a conversation: `messages`, a list of such, perhaps with `session_id`.
+
+Turns of a session are matched with those that are there, from its first: what is the same is known, and what follows
+is appended.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Any, Final
 
-import numpy as np
-
 from memoturn.base.clock import format_time
-from memoturn.base.errors import DatabaseNotFoundError, InvalidRequestError, PayloadTooLargeError
+from memoturn.base.errors import (
+    ConflictError,
+    DatabaseNotFoundError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+)
 from memoturn.base.names import Address, AtTxid
 from memoturn.base.results import MemoryImport
-from memoturn.base.txids import TXID
+from memoturn.base.txids import TXID, UnixMs
+from memoturn.models import json_text, transcripts
 from memoturn.models import memories as model
+from memoturn.models.embedding import decode
 from memoturn.models.memories import Kept, Past
-from memoturn.models.memory_draft import Draft, draft_of, id_bytes, id_text, moment_of
+from memoturn.models.memory_draft import Draft, canonical, draft_of, id_bytes, id_text, moment_of
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
-from memoturn.operations.memories import write
+from memoturn.operations.memories import NEVER, read_or, write
 from memoturn.operations.reading import read, stamps_of
 
 _AT_ONCE: Final = 250
+_OF_TURN: Final = frozenset(("role", "content", "session_id", "created_at", "embedding"))
 _HISTORY: Final = frozenset(("id", "valid_to", "superseded_by", "expires_at"))
 
 Progress = Callable[[int, int], None]
@@ -33,58 +48,200 @@ Progress = Callable[[int, int], None]
 
 
 def export(engine: Engine, address: Address, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
-    """Every memory, in the order in which they were learned; the position is the one at which this begins.
+    """Every memory, in the order in which they were learned, then every turn, in the order in which they were made.
 
-    What is forgotten while it runs is still exported. A profile that does not exist has none.
+    The position is the one at which this begins: what is forgotten while it runs is still exported. A profile that
+    does not exist has none.
     """
     try:
-        total, txid = read(engine, address, model.count)
+        total, txid = read(engine, address, lambda c: model.count(c) + transcripts.count(c))
     except DatabaseNotFoundError:
         return
     if address.position is None:
         address = address._replace(position=AtTxid(txid))
-    seq, done = -1, 0
-    while True:
-
-        def page(connection: Connection, seq: int = seq) -> list[Kept]:
-            return model.after(connection, seq, _AT_ONCE)
-
-        found, _ = read(engine, address, page)
-        if not found:
-            return
-        for kept in found:
-            yield _line_of(kept)
-        seq, done = found[-1].seq, done + len(found)
+    done = 0
+    for page in chain(_pages(engine, address, _memories), _pages(engine, address, _turns)):
+        yield from page
+        done += len(page)
         if progress is not None:
             progress(done, total)
+
+
+Page = tuple[int, list[dict[str, Any]]]
+"""The number of its last line, and the lines."""
+
+
+def _pages(
+    engine: Engine, address: Address, after: Callable[[Connection, int], Page]
+) -> Iterator[list[dict[str, Any]]]:
+    last = 0
+    while True:
+
+        def work(connection: Connection, last: int = last) -> Page:
+            return after(connection, last)
+
+        (last, lines), _ = read(engine, address, work)
+        if not lines:
+            return
+        yield lines
+
+
+def _memories(connection: Connection, seq: int) -> Page:
+    found = model.after(connection, seq, _AT_ONCE)
+    return (found[-1].seq if found else seq), [_line_of(kept) for kept in found]
+
+
+def _turns(connection: Connection, id_: int) -> Page:
+    found = transcripts.after(connection, id_, _AT_ONCE)
+    lines = [_line_of_turn(turn, vector) for _, turn, vector in found]
+    return (found[-1][0] if found else id_), lines
 
 
 def import_(
     engine: Engine,
     address: Address,
     lines: Iterable[Mapping[str, Any]],
+    session_id: str | None = None,
     progress: Progress | None = None,
 ) -> MemoryImport:
     """Remember what lines say, some hundred in a transaction. What is there already stays as it is.
 
-    Raises `InvalidRequestError` for a line that cannot be meant; what came before it has been kept then, and
+    `session_id` is that of turns which name none. Raises `InvalidRequestError` for a line that cannot be meant, and
+    `ConflictError` for turns that go on otherwise than those that are there; what came before has been kept then, and
     importing again goes on where this ended.
     """
-    created, known, number, txid = 0, 0, 0, TXID(0)
-    rest = iter(lines)
+    importing = _Importing(engine, address, session_id)
+    rest, number = iter(lines), 0
     while some := list(islice(rest, _AT_ONCE)):
-        drafts = [_draft_of(line, number + offset) for offset, line in enumerate(some, 1)]
-
-        def work(connection: Connection, drafts: list[tuple[Draft, Past]] = drafts) -> list[model.Outcome]:
-            return model.restore(connection, drafts, engine.clock.now_ms(), stamps_of(engine))
-
-        outcomes, txid = write(engine, address, work)
-        number += len(some)
-        created += sum(one.status == "created" for one in outcomes)
-        known += sum(one.status == "duplicate" for one in outcomes)
+        for line in some:
+            number += 1
+            try:
+                importing.take(line)
+            except (InvalidRequestError, PayloadTooLargeError, ConflictError) as error:
+                error.args = (f"line {number}: {error}",)
+                importing.flush()
+                raise
+        importing.flush()
         if progress is not None:
             progress(number, 0)
-    return MemoryImport(created, known, txid)
+    return MemoryImport(importing.created, importing.known, importing.txid)
+
+
+class _Importing:
+    """What has been read and not yet been kept, and how far the turns of each session are matched."""
+
+    def __init__(self, engine: Engine, address: Address, session_id: str | None) -> None:
+        self._engine = engine
+        self._address = address
+        self._session_id = session_id
+        self._drafts: list[tuple[Draft, Past]] = []
+        self._turns: dict[str, list[transcripts.Turn]] = {}
+        self._there: dict[str, deque[transcripts.Found]] = {}
+        self.created = 0
+        self.known = 0
+        self.txid = TXID(0)
+
+    def take(self, line: Any) -> None:
+        """Read one line."""
+        if not isinstance(line, Mapping):
+            raise InvalidRequestError(f"it is no object but {type(line).__name__}")
+        if "messages" in line:
+            messages = line["messages"]
+            if not isinstance(messages, list):
+                raise InvalidRequestError("messages are a list")
+            for message in messages:
+                if not isinstance(message, Mapping):
+                    raise InvalidRequestError(f"a message is an object, not {type(message).__name__}")
+                self._take_turn(message, message.get("session_id", line.get("session_id")))
+        elif "role" in line:
+            self._take_turn(line, line.get("session_id"))
+        else:
+            draft = draft_of({name: value for name, value in line.items() if name not in _HISTORY})
+            self._drafts.append((draft, _past_of(line, draft)))
+
+    def flush(self) -> None:
+        """Keep what was read."""
+        now, stamps = self._engine.clock.now_ms(), stamps_of(self._engine)
+        if drafts := self._drafts:
+            self._drafts = []
+            outcomes, self.txid = write(
+                self._engine, self._address, lambda c: model.restore(c, drafts, now, stamps)
+            )
+            created = sum(one.status == "created" for one in outcomes)
+            self.created += created
+            self.known += len(outcomes) - created
+        for session, turns in self._turns.items():
+            _, self.txid = write(self._engine, self._address, partial(_append, session, turns, stamps))
+            self.created += len(turns)
+        self._turns = {}
+
+    def _take_turn(self, message: Mapping[str, Any], session_id: Any) -> None:
+        session = transcripts.check_session(self._session_id if session_id is None else session_id)
+        created_at = moment_of("created_at", message.get("created_at"))
+        turn = transcripts.turn(
+            message.get("role"),
+            _said(message),
+            self._engine.clock.now_ms() if created_at is None else UnixMs(created_at),
+            message.get("embedding"),
+        )
+        there = self._there.get(session)
+        if there is None:
+            there = self._there[session] = deque(self._turns_of(session))
+        if not there:
+            self._turns.setdefault(session, []).append(turn)
+            return
+        if (there[0].role, there[0].content) != (turn.role, turn.content):
+            raise ConflictError(
+                f"turn {there[0].seq} of session {session!r} is another one, by {there[0].role!r}; "
+                "import into a session of another name"
+            )
+        there.popleft()
+        self.known += 1
+
+    def _turns_of(self, session: str) -> list[transcripts.Found]:
+        none: list[transcripts.Found] = []
+        return read_or(self._engine, self._address, lambda c: transcripts.window(c, session, NEVER), none)[0]
+
+
+def _append(
+    session: str, turns: list[transcripts.Turn], stamps: Callable[[], int], connection: Connection
+) -> list[int]:
+    return transcripts.append(connection, session, turns, stamps)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """What a message says: text, the texts of its parts, or what it has in their place, such as calls of tools."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        if texts and len(texts) == len(content) and all(isinstance(text, str) for text in texts):
+            return "\n".join(str(text) for text in texts)
+    rest = {name: value for name, value in message.items() if name not in _OF_TURN and value is not None}
+    if content is not None:
+        rest["content"] = content
+    if not rest:
+        raise InvalidRequestError("a message has content")
+    json_text.encode("a message", rest)
+    return canonical(rest)
+
+
+def _line_of_turn(turn: transcripts.Found, vector: bytes | None) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "session_id": turn.session,
+        "role": turn.role,
+        "content": turn.content,
+        "created_at": format_time(turn.created_at),
+    }
+    if vector is not None:
+        line["embedding"] = _numbers(vector)
+    return line
+
+
+def _numbers(vector: bytes) -> list[float]:
+    """Nine digits tell any number of 32 bits from its neighbours."""
+    return [float(f"{number:.9g}") for number in decode(vector)]
 
 
 def _line_of(kept: Kept) -> dict[str, Any]:
@@ -104,22 +261,10 @@ def _line_of(kept: Kept) -> dict[str, Any]:
     }
     line = {name: value for name, value in line.items() if value is not None}
     if kept.vector is not None:
-        # Nine digits tell any number of 32 bits from its neighbours.
-        line["embedding"] = [float(f"{number:.9g}") for number in np.frombuffer(kept.vector, "<f4").tolist()]
+        line["embedding"] = _numbers(kept.vector)
         if kept.model:
             line["model"] = kept.model
     return line
-
-
-def _draft_of(line: Any, number: int) -> tuple[Draft, Past]:
-    try:
-        if not isinstance(line, Mapping):
-            raise InvalidRequestError(f"it is no object but {type(line).__name__}")
-        draft = draft_of({name: value for name, value in line.items() if name not in _HISTORY})
-        return draft, _past_of(line, draft)
-    except (InvalidRequestError, PayloadTooLargeError) as error:
-        error.args = (f"line {number}: {error}",)
-        raise
 
 
 def _past_of(line: Mapping[str, Any], draft: Draft) -> Past:

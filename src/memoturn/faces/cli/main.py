@@ -21,6 +21,7 @@ from memoturn.faces.cli import (
     docs,
     kv,
     maintenance,
+    memory,
     sql,
     vectors,
 )
@@ -34,6 +35,7 @@ _ORDER: Final = [
     "undo",
     "sql",
     "kv",
+    "memory",
     "docs",
     "verify",
     "compact",
@@ -109,6 +111,7 @@ command(branches.app, "rewind")(checkpoints.rewind)
 command(app, "undo")(checkpoints.undo)
 command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
+app.add_typer(memory.app, name="memory")
 app.add_typer(docs.app, name="docs")
 app.add_typer(vectors.app, name="vectors")
 command(app, "verify")(maintenance.verify)

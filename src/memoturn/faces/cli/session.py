@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from memoturn.base.embedding import Embedder
 from memoturn.base.errors import NotFoundError
 from memoturn.base.names import Address, parse_address
 from memoturn.faces.cli import output
 from memoturn.faces.cli.errors import UsageError
-from memoturn.faces.cli.settings import Configuration
+from memoturn.faces.cli.settings import LOCAL, Configuration, Embedding
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.client import Database, Memoturn
@@ -24,10 +25,13 @@ class Session:
         self.as_json = as_json
         self._memory: Memoturn | None = None
 
-    def memory(self, create: bool = False) -> Memoturn:
-        """The store. One of files has to be there already, unless the command may `create` it."""
+    def memory(self, create: bool = False, embed: bool = False) -> Memoturn:
+        """The store. One of files has to be there already, unless the command may `create` it.
+
+        With `embed` the embedder that the settings name is at hand.
+        """
         if self._memory is None:
-            self._memory = self._open(create)
+            self._memory = self._open(create, embed)
         return self._memory
 
     def db(self, address: str | Address, exact: bool = False) -> Database:
@@ -36,8 +40,8 @@ class Session:
         position = parse_address(str(address)).position if exact else None
         return handle if position is None else handle.at(str(position), exact=True)
 
-    def _open(self, create: bool) -> Memoturn:
-        url, home, settings, _ = self.configuration
+    def _open(self, create: bool, embed: bool) -> Memoturn:
+        url, home, settings, _, embedding = self.configuration
         if url.startswith("http"):
             raise UsageError(
                 f"{url} is a server, and this release has no client for one yet; "
@@ -50,7 +54,7 @@ class Session:
             )
         from memoturn.faces.embedded.client import Memoturn
 
-        return Memoturn(url, settings=settings)
+        return Memoturn(url, settings=settings, embedder=_embedder(embedding) if embed else None)
 
     def close(self) -> None:
         """Ship what was committed, and let go of the store."""
@@ -89,3 +93,16 @@ class Session:
             sys.stdout.flush()
             for line in (f"txid: {txid}", *(f"note: {note}" for note in notes)):
                 print(line, file=sys.stderr)
+
+
+def _embedder(embedding: Embedding | None) -> Embedder | None:
+    """What the settings name."""
+    if embedding is None:
+        return None
+    if embedding.service == LOCAL:
+        from memoturn import LocalEmbedder
+
+        return LocalEmbedder(embedding.model)
+    from memoturn import OpenAIEmbedder
+
+    return OpenAIEmbedder(embedding.model or "", embedding.service, key=embedding.key)

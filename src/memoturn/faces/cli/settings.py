@@ -22,6 +22,7 @@ from memoturn.faces.cli.errors import UsageError
 Origin = Literal["default", "env", "flag"]
 _DURABILITIES: Final = ("standard", "durable")
 _ON_OFF: Final = ("on", "off")
+LOCAL: Final = "local"
 _SCHEMES: Final = ("memory", "file", "s3", "gs", "az", "http", "https")
 
 
@@ -41,6 +42,15 @@ class Configuration(NamedTuple):
     """The directory of a `file:` store, None for any other."""
     settings: Settings
     shown: list[Setting]
+    embedding: Embedding | None
+
+
+class Embedding(NamedTuple):
+    """What makes embeddings: `local`, with a directory as its model, or the URL of a service."""
+
+    service: str
+    model: str | None
+    key: str | None
 
 
 def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
@@ -79,6 +89,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         advertise=given.text("MEMOTURN_ADVERTISE", defaults.advertise),
         data_dir=given.directory("MEMOTURN_DATA_DIR", defaults.data_dir),
     )
+    embedding = _embedding(given)
     store, origin = _store(url, environ, settings.data_dir)
     home = _home(store)
     where: list[Setting] = [Setting("MEMOTURN_URL", store, origin)]
@@ -89,7 +100,20 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         given.shown = [setting for setting in given.shown if setting.name != "MEMOTURN_DATA_DIR"]
     elif not store.startswith("http"):
         where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
-    return Configuration(store, home, settings, where + given.shown)
+    return Configuration(store, home, settings, where + given.shown, embedding)
+
+
+def _embedding(given: _Given) -> Embedding | None:
+    service = given.text("MEMOTURN_EMBEDDER", None)
+    model = given.text("MEMOTURN_EMBEDDER_MODEL", None)
+    key = given.secret("MEMOTURN_EMBEDDER_KEY")
+    if service is None:
+        return None
+    if service != LOCAL and not service.startswith(("http://", "https://")):
+        raise UsageError(f"MEMOTURN_EMBEDDER={service!r} is unknown; set it to local, or to https://host/v1")
+    if service != LOCAL and model is None:
+        raise UsageError("MEMOTURN_EMBEDDER names a service; set MEMOTURN_EMBEDDER_MODEL to a model of it")
+    return Embedding(service, model, key)
 
 
 class _Given:
@@ -102,6 +126,12 @@ class _Given:
     def text(self, name: str, default: str | None) -> str | None:
         value = self._environ.get(name) or None
         return cast("str | None", self._keep(name, value, default))
+
+    def secret(self, name: str) -> str | None:
+        """A text that is never shown."""
+        value = self._environ.get(name) or None
+        self._keep(name, None if value is None else "(set)", None)
+        return value
 
     def directory(self, name: str, default: str) -> str:
         return self.text(name, default) or default

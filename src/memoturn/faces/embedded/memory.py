@@ -117,14 +117,22 @@ class Profile:
         return memories.embed(self._engine, self._address, self._embedder)
 
     def export_lines(self, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
-        """All memories as they are now, as objects that `import_lines` takes, read as they are asked for."""
+        """All memories and turns as they are now, as objects for `import_lines`, read as they are asked for."""
         return memory_lines.export(self._engine, self._address, progress)
 
     def import_lines(
-        self, lines: Iterable[Mapping[str, Any]], progress: Progress | None = None
+        self,
+        lines: Iterable[Mapping[str, Any]],
+        *,
+        session_id: str | None = None,
+        progress: Progress | None = None,
     ) -> MemoryImport:
-        """Remember what was exported, history included. What is there already stays as it is."""
-        return memory_lines.import_(self._engine, self._address, lines, progress)
+        """Remember what was exported, history included, or messages in the common chat shape.
+
+        Messages (`role` and `content`, or `messages` of such) become turns of the session that they name, else of
+        `session_id`. What is there already stays as it is: importing twice changes nothing.
+        """
+        return memory_lines.import_(self._engine, self._address, lines, session_id, progress)
 
     # The memory as a whole.
 
