@@ -62,7 +62,7 @@ def value(key: int) -> bytes:
 
 def open_store(root: str, durability: Durability = "standard") -> Memoturn:
     """Open a store whose log files are small, so that they are cut and changed often."""
-    log.FIRST_FILE_BYTES, log.FILE_BYTES = 64 << 10, 96 << 10  # type: ignore[misc]
+    log.FIRST_FILE_BYTES, log.FILE_BYTES = 256 << 10, 384 << 10  # type: ignore[misc]
     commit = CommitSettings(durability=durability, ship_interval_ms=8, busy_timeout=30)
     return Memoturn(f"file:{root}", settings=replace(Settings(), commit=commit))
 

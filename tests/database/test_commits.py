@@ -11,7 +11,7 @@ import pytest
 from memoturn import Database, Memoturn
 from memoturn.base.errors import ClosedError, UnavailableError
 from memoturn.base.settings import CommitSettings, Settings
-from memoturn.database.log import LogFailedError
+from memoturn.database.group import LogFailedError
 from tests.support import (
     ManualClock,
     assert_view_is_whole,

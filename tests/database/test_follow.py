@@ -10,7 +10,8 @@ import pytest
 from memoturn.base.txids import TXID
 from memoturn.database import log as module
 from memoturn.database.follow import LogFollower
-from memoturn.database.log import CommitLog, LogFailedError
+from memoturn.database.group import LogFailedError
+from memoturn.database.log import CommitLog
 from memoturn.database.published import PAGE_BYTES, Published, Synced, newest, read_state
 from memoturn.database.record import START, pack_record
 from tests.database.faulty import FaultyDirectory, StepClock

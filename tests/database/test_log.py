@@ -15,8 +15,10 @@ import pytest
 from memoturn.base.clock import SystemClock
 from memoturn.base.errors import ClosedError
 from memoturn.base.txids import TXID
+from memoturn.database import group as groups
 from memoturn.database import log as module
-from memoturn.database.log import CommitLog, LogFailedError
+from memoturn.database.group import LogFailedError
+from memoturn.database.log import CommitLog
 from memoturn.database.logfile import DiskDirectory
 from memoturn.database.record import START, file_header, read_file_header, read_records
 from tests.database.faulty import FaultyDirectory, StepClock
@@ -292,7 +294,7 @@ class _InterruptAt:
         self.where = ""
 
     def __call__(self, frame: FrameType, event: str, _arg: object) -> Callable[..., Any] | None:
-        if not frame.f_code.co_filename.endswith("/database/log.py"):
+        if not frame.f_code.co_filename.endswith(("/database/group.py", "/database/log.py")):
             return None
         if event == "call" and self.left > 0:
             self.left -= 1
@@ -341,16 +343,16 @@ def test_interrupted_follower_that_is_to_lead_still_leads(monkeypatch: pytest.Mo
     gate = Gate(directory)
     leader = Committer(log, 1)
     gate.next()
-    waiter_wait = module._Waiter.wait
+    waiter_wait = groups._Waiter.wait
 
-    def interrupted(self: module._Waiter) -> BaseException | None:
+    def interrupted(self: groups._Waiter) -> BaseException | None:
         waiter_wait(self)
         return KeyboardInterrupt()
 
-    monkeypatch.setattr(module._Waiter, "wait", interrupted)
+    monkeypatch.setattr(groups._Waiter, "wait", interrupted)
     follower = Committer(log, 2)
     queued(log, 1)
-    monkeypatch.setattr(module._Waiter, "wait", waiter_wait)
+    monkeypatch.setattr(groups._Waiter, "wait", waiter_wait)
     another = Committer(log, 3)
     queued(log, 2)
     gate.let(10)

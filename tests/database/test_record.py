@@ -37,8 +37,8 @@ def written(groups: Groups, generation: int = GENERATION) -> tuple[bytes, list[i
     for group in groups:
         begins.append(len(data))
         durable = START + len(data)
-        for branch, epoch, txid, ltx in group:
-            data += pack_record(branch.encode(), epoch, txid, ltx, generation, durable)
+        for branch, epoch, txid, commit in group:
+            data += pack_record(branch.encode(), epoch, txid, commit, generation, durable)
     return data, begins
 
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
 from memoturn.database.commit import build_commit
+from memoturn.database.logged import decode_logged, encode_logged
 from memoturn.database.record import LogRecord
 from memoturn.database.recovery import commit_of, set_aside, surviving
 from memoturn.database.tail import Commit
 from memoturn.segments.checksum import CHECKSUM_FLAG
-from memoturn.segments.ltx import decode_ltx
+from memoturn.segments.ltx import LtxHeader, decode_ltx
 from memoturn.segments.pack import PackIndex, parse_pack_tail
 
 BRANCH = "d_1/main/b_1"
@@ -43,7 +44,11 @@ def commit(txid: int, fill: int = 1) -> Commit:
 
 
 def record(epoch: int, txid: int, fill: int = 1) -> LogRecord:
-    return LogRecord(BRANCH, epoch, TXID(txid), commit(txid, fill).packed.data)
+    return LogRecord(BRANCH, epoch, TXID(txid), logged(commit(txid, fill)))
+
+
+def logged(commit: Commit) -> bytes:
+    return encode_logged(commit.header, commit.pages, commit.post_checksum)
 
 
 @given(
@@ -66,7 +71,9 @@ def test_survivors_continue_the_head_under_its_epoch_without_a_gap(
 
 def test_known_commits_are_not_decoded_again() -> None:
     known = commit(2)
-    broken = LogRecord(BRANCH, 1, TXID(2), b"not an LTX file")
+    broken = LogRecord(
+        BRANCH, 1, TXID(2), b"not a commit, though it is as long as one might be, more or less"
+    )
     assert surviving([broken], 1, TXID(1), {TXID(2): known}) == [known]
     with pytest.raises(CorruptError):
         surviving([broken], 1, TXID(1))
@@ -74,14 +81,33 @@ def test_known_commits_are_not_decoded_again() -> None:
 
 def test_record_whose_file_is_of_another_txid_is_refused() -> None:
     with pytest.raises(CorruptError, match="txid 3"):
-        commit_of(LogRecord(BRANCH, 1, TXID(3), commit(2).packed.data))
+        commit_of(LogRecord(BRANCH, 1, TXID(3), logged(commit(2))))
 
 
 def test_commit_comes_back_as_it_was_logged() -> None:
-    logged = commit(5, 7)
+    made = commit(5, 7)
     found = commit_of(record(1, 5, 7))
-    assert found.pages == logged.pages
-    assert found.packed == logged.packed
+    assert (found.header, found.pages, found.post_checksum) == (made.header, made.pages, made.post_checksum)
+    assert found.packed == made.packed
+
+
+@given(st.dictionaries(st.integers(1, 2**32 - 1).map(PageNo), st.integers(0, 255), max_size=20))
+def test_pages_come_back_as_they_were_logged(fills: dict[PageNo, int]) -> None:
+    header = LtxHeader(2**32 - 1, TXID(8), TXID(8), UnixMs(2**40), Checksum(CHECKSUM_FLAG | 3))
+    pages = {number: bytes([fill]) * 4096 for number, fill in fills.items()}
+    after = Checksum(CHECKSUM_FLAG | 4)
+    assert decode_logged(encode_logged(header, pages, after)) == (header, pages, after)
+
+
+def test_a_logged_commit_with_any_flipped_bit_or_another_length_is_refused() -> None:
+    data = logged(commit(5, 7))
+    for at in (*range(100), *range(100, len(data), 97), *range(len(data) - 12, len(data))):
+        for bit in (1, 128):
+            with pytest.raises(CorruptError):
+                decode_logged(data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :])
+    for broken in (b"", data[:-1], data + b"\0", data[:-4096], data[4096:]):
+        with pytest.raises(CorruptError):
+            decode_logged(broken)
 
 
 def test_what_is_set_aside_is_a_pack_of_readable_ltx_files(tmp_path: Path) -> None:

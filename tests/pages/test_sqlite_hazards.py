@@ -52,7 +52,7 @@ def test_a_vacuum_whose_commit_is_not_durable_changes_nothing(db: Database) -> N
     txid, count = db.txid, branch.head().page_count
 
     def vacuum_and_fail(connection: apsw.Connection) -> None:
-        real = branch._log_commit
+        real = branch._accept
         branch._writer._file._on_commit = fail  # type: ignore[union-attr]
         try:
             connection.execute("VACUUM")

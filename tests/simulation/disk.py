@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memoturn.database.follow import LogFollower
+from memoturn.database.group import Entry, Work
 from memoturn.database.log import CommitLog
 from memoturn.database.published import PAGE_BYTES, Published, Synced, read_state
 from memoturn.database.record import LogRecord
@@ -200,8 +201,24 @@ class SimLog(CommitLog):
         self._node_id = node_id
         self._oracle = oracle
 
-    def commit(self, branch: bytes, epoch: int, txid: int, ltx: bytes) -> None:  # type: ignore[override]
-        super().commit(branch, epoch, txid, ltx)  # type: ignore[arg-type]
+    def commit(self, branch: bytes, epoch: int, txid: int, commit: bytes) -> None:  # type: ignore[override]
+        super().commit(branch, epoch, txid, commit)  # type: ignore[arg-type]
+        self._logged(branch, epoch, txid)
+
+    def combine(self, work: Work) -> bool:
+        given: list[Entry] = []
+
+        def watched() -> Entry | None:
+            entry = work()
+            given.extend([] if entry is None else [entry])
+            return entry
+
+        done = super().combine(watched)
+        for branch, epoch, txid, _ in given if done else ():
+            self._logged(branch, epoch, txid)
+        return done
+
+    def _logged(self, branch: bytes, epoch: int, txid: int) -> None:
         self._scheduler.check_alive()
         self._oracle.logged(branch.decode(), epoch, self._node_id)
         task = self._scheduler.current

@@ -164,7 +164,7 @@ class Machine:
         settings = Settings(
             commit=CommitSettings(
                 durability="durable" if self.durable else "standard",
-                backlog_bytes=rng.choice((4_000, 1 << 20)),
+                backlog_bytes=rng.choice((40_000, 8 << 20)),
             ),
             cache=CacheSettings(
                 page_cache_bytes=rng.choice((16 << 10, 1 << 20)),
@@ -800,8 +800,8 @@ def installed(scheduler: Scheduler) -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if name.startswith("memoturn.") and getattr(module, "threading", None) is real_threading:
                 stack.enter_context(mock.patch.object(module, "threading", threading))
-        stack.enter_context(mock.patch.object(log_module, "FIRST_FILE_BYTES", 8 << 10))
-        stack.enter_context(mock.patch.object(log_module, "FILE_BYTES", 16 << 10))
+        stack.enter_context(mock.patch.object(log_module, "FIRST_FILE_BYTES", 24 << 10))
+        stack.enter_context(mock.patch.object(log_module, "FILE_BYTES", 48 << 10))
         for name, value in _SMALL.items():
             stack.enter_context(mock.patch.object(planning, name, value))
         stack.enter_context(mock.patch.object(logging.getLogger("memoturn"), "disabled", True))

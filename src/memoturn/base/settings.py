@@ -15,9 +15,10 @@ class CommitSettings:
 
     durability: Durability = "standard"
     ship_interval_ms: int = 200
-    ship_bytes: int = MIB
-    backlog_bytes: int = 64 * MIB
-    """Unshipped bytes at which writers are refused; from half of it on they are slowed."""
+    ship_bytes: int = 4 * MIB
+    """Unshipped bytes from which on they are shipped at once: of changed pages, before compression."""
+    backlog_bytes: int = 256 * MIB
+    """Unshipped bytes, all of them in memory, at which writers are refused; from half of it on they are slowed."""
     busy_timeout: float = 5.0
     """Seconds to wait for another process to hand a branch over."""
 

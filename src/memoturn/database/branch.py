@@ -7,140 +7,26 @@ Three states follow each other on the way of a commit: *logged* (durable on this
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Final, TypeVar
-
-import apsw
 
 from memoturn.base.errors import (
     BranchNotFoundError,
     ConflictError,
     FencedError,
-    InvalidRequestError,
     MemoturnError,
     NotFoundError,
-    OverloadedError,
-    SegmentGoneError,
     TxidNotRetainedError,
-    UnavailableError,
 )
-from memoturn.base.txids import TXID, PageNo
-from memoturn.database.commit import build_commit
-from memoturn.database.environment import Environment
-from memoturn.database.ownership import HeadWish, Ownership, Wish
-from memoturn.database.tail import Commit, Tail, TailView
-from memoturn.database.writer import Writer
+from memoturn.base.txids import TXID
+from memoturn.database.ownership import HeadWish, Wish
+from memoturn.database.tail import Commit
+from memoturn.database.writing import Writing
 from memoturn.manifest import rules
 from memoturn.manifest.model import Manifest
-from memoturn.manifest.register import OUTDATED, Held
-from memoturn.pages.view import Source
-
-T = TypeVar("T")
-_YIELD: Final = 0.001
+from memoturn.manifest.register import OUTDATED
 
 
-class Branch(Ownership):
+class Branch(Writing):
     """A branch that is open in this process. Threads may share it."""
-
-    def __init__(self, env: Environment, db_uuid: str, branch_id: str, held: Held[Manifest]) -> None:
-        super().__init__(env, db_uuid, branch_id, held)
-        self._pending: Commit | None = None
-
-    # Writing.
-
-    def write(self, work: Callable[[apsw.Connection], T]) -> tuple[T, TXID]:
-        """Let `work` use the writing connection; returns its result and the txid of the head after it.
-
-        What `work` leaves uncommitted is rolled back. Durable as the settings say. Raises what `work` raises,
-        `BusyError` if a neighbour does not hand the branch over, `FencedError` if another node took it over,
-        `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not durable.
-        """
-        try:
-            return self._write(work)
-        except SegmentGoneError:
-            with contextlib.suppress(MemoturnError):
-                self.renew()
-            raise
-
-    def _write(self, work: Callable[[apsw.Connection], T]) -> tuple[T, TXID]:
-        if self._wanted:
-            # Locks are not fair: a writer that never pauses would not let the branch be handed over.
-            self._env.clock.sleep(_YIELD)
-        with self._writing:
-            writer = self._ready()
-            try:
-                result = work(writer.connection)
-            except BaseException as error:
-                failure = writer.failure
-                if failure is None and isinstance(error, InvalidRequestError):
-                    raise
-                # Something below SQLite has failed, or a signal came: what it thinks of the file may be wrong.
-                self._discard_writer()
-                if isinstance(failure, MemoturnError):
-                    raise failure from error
-                raise
-            finally:
-                self._settle()
-            if self._owned and not self._is_current():
-                # Somebody has changed the branch meanwhile, and may have taken it over or deleted it.
-                self._refresh()
-            fences = self._fences
-            if not self._owned:
-                raise self._fenced or FencedError(
-                    f"branch {self.branch_id!r} was taken over during the write"
-                )
-            txid = TXID(0) if self._head is None else self._head.txid
-        if self._env.settings.durability == "durable":
-            self.ship(txid, fences)
-        return result, txid
-
-    def _settle(self) -> None:
-        """Leave the connection clean for the next write, or leave none."""
-        if self._pending is not None:
-            self._discard_writer()
-            self._void_pending()
-        if self._writer is not None:
-            try:
-                self._writer.settle()
-            except BaseException:
-                self._discard_writer()
-                raise
-        if self._owned and self._must_raise_epoch:
-            # At once, because neighbours who read along would take what is void for a commit.
-            try:
-                self._own()
-            except FencedError as error:
-                self._fenced = error
-            except MemoturnError:
-                pass  # The next write tries again.
-
-    def _void_pending(self) -> None:
-        """A signal came between logging a commit and making it visible: unless it is visible, it never will be."""
-        with self._shipping, self._state:
-            pending, self._pending = self._pending, None
-            if pending is not None and (self._head is None or self._head.txid != pending.txid):
-                self._must_raise_epoch = True
-                self._tail = Tail(commit for commit in self._tail.commits if commit is not pending)
-
-    def _ready(self) -> Writer:
-        """Own the branch, keep the backlog bounded, and have a connection on the head."""
-        if not self._owned or self._must_raise_epoch or not self._is_current():
-            self._own()
-        if self._ttl_at is not None:
-            rules.check_living(self._held.record, self._env.clock.now_ms())
-        if self._tail.bytes * 2 > self._env.settings.backlog_bytes:
-            self._hold_back()
-        head = self._head if self._head is not None else self._refresh()
-        writer = self._writer
-        if writer is not None and writer.view.txid != head.txid:
-            # What SQLite has cached is of another position.
-            self._discard_writer()
-            writer = None
-        if writer is None:
-            writer = self._writer = Writer(head, self._log_commit, self._publish, self._env.prepare)
-        elif writer.view is not head:
-            writer.show(head)
-        return writer
 
     def _ship(self, commits: list[Commit]) -> None:
         super()._ship(commits)
@@ -149,54 +35,6 @@ class Branch(Ownership):
     def _take(self, then: HeadWish | None) -> None:
         super()._take(then)
         self._env.on_owned(self)
-
-    def _hold_back(self) -> None:
-        settings = self._env.settings
-        self._env.on_unshipped(self)
-        if self._tail.bytes < settings.backlog_bytes:
-            self._env.clock.sleep(0.001)
-            return
-        try:
-            self.ship()
-        except UnavailableError as error:
-            raise OverloadedError(
-                f"branch {self.branch_id!r} has {self._tail.bytes} bytes that the store has not taken: {error}"
-            ) from error
-
-    def _log_commit(self, pages: dict[PageNo, bytes], page_count: int) -> None:
-        """Make the transaction durable; called by SQLite at the last moment at which it can still fail."""
-        head = self._head
-        if head is None or not self._owned:
-            raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
-        # No commit precedes the rewind or the fork that its stretch began with, whatever the clock does.
-        now = max(self._env.clock.now_ms(), self._held.record.timeline[-1].at)
-        commit = build_commit(head, pages, page_count, now)
-        self._pending = commit
-        if commit is not None and self._env.log is not None:
-            try:
-                self._env.log.commit(self._ref, self._epoch, commit.txid, commit.packed.data)
-            except BaseException:
-                self._must_raise_epoch = True
-                self._pending = None
-                raise
-
-    def _publish(self) -> Source:
-        """Make the logged transaction visible; nothing may fail here."""
-        commit = self._pending
-        with self._state:
-            if commit is not None and self._owned and self._shipped is not None:
-                self._tail.append(commit)
-                self._head = TailView(self._shipped, self._tail, commit)
-            head = self._head
-            if self._seen == self._watch.token(self.key):
-                self._seen = self._watch.ring(self.key)
-            else:
-                self._watch.ring(self.key)
-        self._pending = None
-        self._env.on_unshipped(self)
-        if head is None:
-            raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
-        return head
 
     # Branch operations: the manifest's rules, applied with everything shipped.
 

@@ -7,7 +7,6 @@ from memoturn.database.tail import Commit
 from memoturn.pages.view import Source
 from memoturn.segments.checksum import CHECKSUM_FLAG, page_checksum
 from memoturn.segments.ltx import LtxHeader, encode_ltx
-from memoturn.segments.pack_build import PackedCommit
 
 
 def build_commit(head: Source, written: dict[PageNo, bytes], page_count: int, now: UnixMs) -> Commit | None:
@@ -20,8 +19,7 @@ def build_commit(head: Source, written: dict[PageNo, bytes], page_count: int, no
     checksum: int = head.checksum
     pages: dict[PageNo, bytes] = {}
     old_page = head.page
-    for page_no in sorted(written):
-        new = written[page_no]
+    for page_no, new in sorted(written.items()) if len(written) > 1 else written.items():
         old = old_page(page_no)
         if old == new:
             continue
@@ -41,5 +39,7 @@ def build_commit(head: Source, written: dict[PageNo, bytes], page_count: int, no
     else:
         # LTX knows no file on top of an empty database but a snapshot, which begins at txid 1.
         header = LtxHeader(page_count, TXID(1), txid, time, Checksum(0))
-    ltx, frames = encode_ltx(header, pages.items(), after)
-    return Commit(PackedCommit(header, ltx, frames, after), pages)
+    if header.min_txid == 1:
+        # LTX asks of the first commit that it has every page: better known now than when it is shipped.
+        encode_ltx(header, pages.items(), after)
+    return Commit(header, pages, after)

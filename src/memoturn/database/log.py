@@ -1,11 +1,6 @@
 """The commit log: one for all databases of a process, so that one sync serves every commit waiting at that moment.
 
-Group commit by leader and followers
-    The first commit to arrive writes and syncs for all that are queued by then; those that arrive meanwhile form
-    the next group, and the first of them is woken to lead it. A lone writer hands nothing to another thread.
-    Where a sync is slow, a leader first waits, half a sync at most, until as many have come as were there last
-    time: without that, those whom the last group woke would always come a moment too late.
-    Rejected: a thread of its own for syncing, which costs every lone commit two switches.
+How commits become groups is in `group.py`; here is what becomes of a group.
 
 Cutting
     Records are needed until their branch has shipped them. A file whose records have all shipped is cut by
@@ -24,23 +19,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Final
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import ClosedError, UnavailableError
+from memoturn.base.errors import ClosedError
 from memoturn.base.txids import TXID
+from memoturn.database.group import Entry, GroupCommit
 from memoturn.database.logfile import LogDirectory, LogFile
-from memoturn.database.record import START, file_header, pack_record
+from memoturn.database.record import START, file_header, pack_records
 
 FIRST_FILE_BYTES: Final = 1 << 20
 FILE_BYTES: Final = 16 << 20
-_SLOW_SYNC: Final = 0.0005
-"""Seconds of a sync from which on it pays to wait for more commits."""
-
-
-class LogFailedError(UnavailableError):
-    """The log could not make a commit durable; the commit does not count."""
 
 
 class _File:
@@ -57,56 +46,7 @@ class _File:
         self.pending: dict[bytes, TXID] = {}
 
 
-class _Group:
-    """Commits that one sync will serve; `successor` leads the next group, once that is settled."""
-
-    __slots__ = ("commits", "error", "passed_on", "settled", "successor", "waiters")
-
-    def __init__(self) -> None:
-        self.commits: list[tuple[bytes, int, TXID, bytes]] = []
-        self.waiters: list[_Waiter] = []
-        self.error: BaseException | None = None
-        self.settled = False
-        self.successor: _Waiter | None = None
-        self.passed_on = False
-
-
-class _Waiter:
-    """A commit that waits for its group, or to lead it."""
-
-    __slots__ = ("_asleep", "_woken", "after", "leads")
-
-    def __init__(self) -> None:
-        self.after: _Waiter | None = None
-        self.leads = False
-        self._woken = False
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
-
-    def wait(self) -> BaseException | None:
-        """Wait to be woken, whatever signals come: a leader that left would leave everybody waiting.
-
-        Returns what a signal has raised meanwhile.
-        """
-        interruption = None
-        while True:
-            try:
-                while not self._woken:
-                    self._asleep.acquire()
-                if self.after is not None:
-                    self.after.wake()
-                return interruption
-            except BaseException as error:
-                interruption = error
-
-    def wake(self) -> None:
-        """End the wait; once more does no harm."""
-        self._woken = True
-        if self._asleep.locked():
-            self._asleep.release()
-
-
-class CommitLog:
+class CommitLog(GroupCommit):
     """Appends commits durably.
 
     `on_synced(file name, end)` tells how far a live reader may read the file that is being written, beginning
@@ -120,135 +60,43 @@ class CommitLog:
         on_synced: Callable[[str, int], None] = lambda _name, _end: None,
         on_failed: Callable[[str, int], None] = lambda _name, _end: None,
     ) -> None:
+        super().__init__()
         self._directory = directory
-        self._clock = clock
+        self._now = clock.monotonic
         self._on_synced = on_synced
         self._on_failed = on_failed
         self._closed = False
-        self._lock = threading.Lock()
         self._io = threading.Lock()
-        self._group = _Group()
-        self._leading = False
-        self._committers = 0
-        self._gathering: threading.Lock | None = None
-        self._sync_seconds = 0.0
         self._active: _File | None = None
         self._retired: list[_File] = []
         self._created = 0
         self.syncs = 0
         self.commits = 0
 
-    def commit(self, branch: bytes, epoch: int, txid: TXID, ltx: bytes) -> None:
-        """Return when the commit is durable. Raises `LogFailedError` if it is not.
-
-        A signal's handler may raise anywhere in here; the lead is passed on all the same. Whether the commit is
-        durable is then not known, as after any other error.
-        """
-        group = waiter = failure = None
-        leads = False
-        try:
-            with self._lock:
-                group = self._group
-                group.commits.append((branch, epoch, txid, ltx))
-                if self._leading:
-                    waiter = _Waiter()
-                    group.waiters.append(waiter)
-                    if self._gathering is not None and len(group.commits) >= self._committers:
-                        self._gathering.release()
-                        self._gathering = None
-                else:
-                    self._leading = leads = True
-            if waiter is not None:
-                failure = waiter.wait()
-                leads = waiter.leads
-            if leads:
-                self._gather(group)
-                self._write(group)
-        except BaseException as error:
-            failure = error
-            if leads or (waiter is not None and waiter.leads):
-                leads = True
-                assert group is not None
-                group.error = error
-        if leads and group is not None:
-            while not group.passed_on:
-                try:
-                    self._pass_on(group)
-                except BaseException as error:
-                    failure = failure or error
-        elif group is not None and failure is None and group.error is not None:
-            raise LogFailedError(f"the commit log cannot be written: {group.error}") from group.error
-        if isinstance(failure, OSError):
-            raise LogFailedError(f"the commit log cannot be written: {failure}") from failure
-        if failure is not None:
-            raise failure
-
-    def _gather(self, group: _Group) -> None:
-        """Close the group; before that, where a sync is slow, wait a little for those who committed last time."""
-        gathering = None
-        with self._lock:
-            if self._sync_seconds >= _SLOW_SYNC and len(group.commits) < self._committers:
-                gathering = self._gathering = threading.Lock()
-                gathering.acquire()
-            else:
-                self._group = _Group()
-        if gathering is not None:
-            gathering.acquire(timeout=self._sync_seconds / 2)
-            with self._lock:
-                self._gathering = None
-                self._group = _Group()
-
-    def _pass_on(self, group: _Group) -> None:
-        """Wake the leader of the next group first, so that the disk is busy again, then the group's own.
-
-        Each of these wakes the next: woken all at once they would only queue up for the interpreter.
-        Done again from the start if a signal interrupts it; what decides contains no call, so nothing can.
-        """
-        with self._lock:
-            if not group.settled:
-                following = _Group() if self._group is group else self._group
-                self._committers = len(group.commits) + len(following.commits)
-                self._group = following
-                if following.waiters:
-                    successor = group.successor = following.waiters[0]
-                    successor.leads = True
-                    del following.waiters[0]
-                else:
-                    self._leading = False
-                group.settled = True
-        if group.successor is not None:
-            group.successor.wake()
-        for waiter, after in pairwise(group.waiters):
-            waiter.after = after
-        if group.waiters:
-            group.waiters[0].wake()
-        group.passed_on = True
-
-    def _write(self, group: _Group) -> None:
+    def _write(self, commits: list[Entry]) -> None:
         with self._io:
             if self._closed:
                 raise ClosedError("the commit log was closed; nothing was committed")
             file = self._active
-            generation, end = (file.generation, file.end) if file else (0, START)
-            records = [pack_record(*commit, generation, end) for commit in group.commits]
-            length = sum(map(len, records))
-            if file is None or (file.end > START and file.end + length > file.size):
+            data = b"" if file is None else pack_records(commits, file.generation, file.end)
+            if file is None or (file.end > START and file.end + len(data) > file.size):
                 file = self._rotate()
-                records = [pack_record(*commit, file.generation, file.end) for commit in group.commits]
+                data = pack_records(commits, file.generation, file.end)
             try:
-                file.file.write(records[0] if len(records) == 1 else b"".join(records), file.end)
-                began = self._clock.monotonic()
+                file.file.write(data, file.end)
+                began = self._now()
                 file.file.sync()
-                self._sync_seconds = self._clock.monotonic() - began
+                self._sync_seconds = self._now() - began
             except BaseException:
                 self._abandon(file)
                 raise
-            file.end += length
-            file.size = max(file.size, file.end)
-            for branch, _, txid, _ in group.commits:
+            file.end += len(data)
+            if file.end > file.size:
+                file.size = file.end
+            for branch, _, txid, _ in commits:
                 file.pending[branch] = txid
             self.syncs += 1
-            self.commits += len(records)
+            self.commits += len(commits)
             self._on_synced(file.name, file.end)
 
     def _rotate(self) -> _File:

@@ -250,7 +250,7 @@ class Ownership(Standing):
     def _last_time(self, manifest: Manifest, commits: list[Commit]) -> UnixMs:
         """When the last commit was made: of those that follow the manifest's head, or else the head."""
         if commits:
-            return commits[-1].packed.header.timestamp_ms
+            return commits[-1].header.timestamp_ms
         shipped = self._shipped
         if shipped is None or shipped.txid != manifest.head_txid:
             try:

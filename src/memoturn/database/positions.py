@@ -42,7 +42,7 @@ def resolve(
     if isinstance(position, AtTxid):
         return _at_txid(env, manifest, tail, position.txid, exact)
     for commit in reversed(tail):
-        if commit.packed.header.timestamp_ms <= position.ms:
+        if commit.header.timestamp_ms <= position.ms:
             return Named(commit.txid, True)
     return _at_time(env, db_uuid, manifest, position, exact)
 

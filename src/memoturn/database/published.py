@@ -48,12 +48,15 @@ class Published:
         self._number = 0
         self._cuts = 0
         self._active = 0
+        self._active_name = ""
         self._end = 0
         self._failed: dict[int, int] = {}
 
     def synced(self, file_name: str, end: int) -> None:
         """The active file is durable up to `end`."""
-        self._active, self._end = _number_of(file_name), end
+        self._end = end
+        if file_name != self._active_name:
+            self._active, self._active_name = _number_of(file_name), file_name
         if end == START:
             self._cuts += 1
             self._put_all()
@@ -71,7 +74,7 @@ class Published:
         while len(self._failed) > _MOST_FAILED:
             self._failed.pop(next(iter(self._failed)))
         if self._active == number:
-            self._active = 0
+            self._active, self._active_name = 0, ""
         self._put_all()
 
     def _put_all(self) -> None:

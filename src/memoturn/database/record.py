@@ -1,4 +1,4 @@
-"""One record of the commit log: a commit's LTX file behind a header that says whose it is.
+"""One record of the commit log: a commit behind a header that says whose it is.
 
 Byte layout: docs/format/log.md.
 
@@ -11,11 +11,12 @@ How a torn tail is told from damage
 from __future__ import annotations
 
 import struct
-import zlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import TXID
+from memoturn.segments.frame import crc32
 
 MAGIC: Final = b"MTL1"
 FILE_MAGIC: Final = b"MTLF"
@@ -35,13 +36,13 @@ class LogRecord(NamedTuple):
     branch: str
     epoch: int
     txid: TXID
-    ltx: bytes
+    commit: bytes
 
 
 def file_header(generation: int) -> bytes:
     """The first bytes of a file; records of other generations in it are left from before a cut."""
     body = _FILE.pack(FILE_MAGIC, generation, 0)[:-4]
-    return body + _CRC.pack(zlib.crc32(body))
+    return body + _CRC.pack(crc32(body))
 
 
 def read_file_header(data: bytes) -> int | None:
@@ -49,16 +50,30 @@ def read_file_header(data: bytes) -> int | None:
     if len(data) < _FILE.size or data[:4] != FILE_MAGIC:
         return None
     _, generation, crc = _FILE.unpack_from(data)
-    return int(generation) if crc == zlib.crc32(data[: _FILE.size - 4]) else None
+    return int(generation) if crc == crc32(data[: _FILE.size - 4]) else None
 
 
-def pack_record(branch: bytes, epoch: int, txid: TXID, ltx: bytes, generation: int, durable: int) -> bytes:
+def pack_record(branch: bytes, epoch: int, txid: TXID, commit: bytes, generation: int, durable: int) -> bytes:
     """The bytes of a record; `durable` is how far the file is known to be synced."""
     head = _HEAD.pack(
-        MAGIC, HEAD_SIZE + len(branch) + len(ltx), len(ltx), len(branch), generation, durable, epoch, txid
+        MAGIC,
+        HEAD_SIZE + len(branch) + len(commit),
+        len(commit),
+        len(branch),
+        generation,
+        durable,
+        epoch,
+        txid,
     )
-    crc = zlib.crc32(ltx, zlib.crc32(branch, zlib.crc32(head)))
-    return b"".join((head, _CRC.pack(crc), branch, ltx))
+    crc = crc32(commit, crc32(branch, crc32(head)))
+    return b"".join((head, _CRC.pack(crc), branch, commit))
+
+
+def pack_records(commits: Sequence[tuple[bytes, int, TXID, bytes]], generation: int, durable: int) -> bytes:
+    """The bytes of a group: the records of its commits, back to back."""
+    if len(commits) == 1:
+        return pack_record(*commits[0], generation, durable)
+    return b"".join([pack_record(*commit, generation, durable) for commit in commits])
 
 
 def read_records(data: bytes, start: int, generation: int) -> tuple[list[LogRecord], int]:
@@ -110,15 +125,15 @@ def _read(view: memoryview, at: int, generation: int | None) -> tuple[LogRecord,
     """The record at `at`, of one generation or of any, how far it says the file was durable, and its length."""
     if len(view) - at < HEAD_SIZE or bytes(view[at : at + 4]) != MAGIC:
         return None
-    _, length, ltx_length, branch_length, its, durable, epoch, txid = _HEAD.unpack_from(view, at)
+    _, length, commit_length, branch_length, its, durable, epoch, txid = _HEAD.unpack_from(view, at)
     if generation is not None and its != generation:
         return None
-    if length != HEAD_SIZE + branch_length + ltx_length or at + length > len(view):
+    if length != HEAD_SIZE + branch_length + commit_length or at + length > len(view):
         return None
     body = at + HEAD_SIZE
     (crc,) = _CRC.unpack_from(view, at + _HEAD.size)
-    if crc != zlib.crc32(view[body : at + length], zlib.crc32(view[at : at + _HEAD.size])):
+    if crc != crc32(view[body : at + length], crc32(view[at : at + _HEAD.size])):
         return None
     branch = bytes(view[body : body + branch_length]).decode()
-    ltx = bytes(view[body + branch_length : at + length])
-    return LogRecord(branch, epoch, TXID(txid), ltx), durable, length
+    commit = bytes(view[body + branch_length : at + length])
+    return LogRecord(branch, epoch, TXID(txid), commit), durable, length

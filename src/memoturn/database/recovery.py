@@ -14,14 +14,14 @@ from types import MappingProxyType
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import TXID
 from memoturn.database.logfile import sync_directory
+from memoturn.database.logged import decode_logged
 from memoturn.database.record import LogRecord
 from memoturn.database.tail import Commit
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.pages.store import SegmentStore
-from memoturn.segments.ltx import decode_ltx
-from memoturn.segments.pack_build import PackedCommit, build_pack
+from memoturn.segments.pack_build import build_pack
 
 
 def surviving(
@@ -66,17 +66,16 @@ def _holds(store: SegmentStore, db_uuid: str, manifest: Manifest, commit: Commit
         if not segment.is_base and segment.min_txid <= commit.txid <= segment.max_txid:
             index = store.pack(keys.segment_key(db_uuid, manifest.incarnation, str(segment)))
             there = index.transaction(commit.txid)
-            return there is not None and there.checksum == commit.packed.post_checksum
+            return there is not None and there.checksum == commit.post_checksum
     return False
 
 
 def commit_of(record: LogRecord) -> Commit:
     """The commit that a record holds, read and verified. Raises `CorruptError`."""
-    ltx = decode_ltx(record.ltx)
-    if ltx.header.max_txid != record.txid:
-        raise CorruptError(f"a log record says txid {record.txid}, its LTX file {ltx.header.max_txid}")
-    packed = PackedCommit(ltx.header, record.ltx, ltx.frames, ltx.post_checksum)
-    return Commit(packed, dict(ltx.pages))
+    header, pages, post_checksum = decode_logged(record.commit)
+    if header.max_txid != record.txid:
+        raise CorruptError(f"a log record says txid {record.txid}, its commit {header.max_txid}")
+    return Commit(header, pages, post_checksum)
 
 
 def set_aside(directory: Path | None, branch: str, epoch: int, commits: Sequence[Commit]) -> Path | None:

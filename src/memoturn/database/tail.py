@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from memoturn.base.txids import TXID, PageNo, UnixMs
+from memoturn.base.txids import PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
 from memoturn.pages.view import Source
+from memoturn.segments.ltx import LtxHeader, encode_ltx
 from memoturn.segments.pack_build import PackedCommit
 
 
-class Commit(NamedTuple):
-    """One transaction: its pages, and its LTX file as packs take it."""
+class Commit:
+    """One transaction: its pages, and, when it is shipped, its LTX file as packs take it."""
 
-    packed: PackedCommit
-    pages: dict[PageNo, bytes]
+    __slots__ = ("_packed", "header", "pages", "post_checksum", "txid")
+
+    def __init__(self, header: LtxHeader, pages: dict[PageNo, bytes], post_checksum: Checksum) -> None:
+        self.header = header
+        self.pages = pages
+        self.post_checksum = post_checksum
+        self.txid = header.max_txid
+        self._packed: PackedCommit | None = None
 
     @property
-    def txid(self) -> TXID:
-        """The number of the commit."""
-        return self.packed.header.max_txid
+    def packed(self) -> PackedCommit:
+        """Its LTX file, which is made when somebody first asks for it. Raises as `encode_ltx` does."""
+        packed = self._packed
+        if packed is None:
+            data, frames = encode_ltx(self.header, self.pages.items(), self.post_checksum)
+            packed = self._packed = PackedCommit(self.header, data, frames, self.post_checksum)
+        return packed
 
 
 class Tail:
@@ -49,7 +59,7 @@ class Tail:
             else:
                 there.append((txid, page))
         self.commits.append(commit)
-        self.bytes += len(commit.packed.data)
+        self.bytes += len(commit.pages) * PAGE_SIZE
 
     def after(self, txid: TXID) -> Tail:
         """A tail of the commits beyond `txid`."""
@@ -71,10 +81,10 @@ class TailView:
     )
 
     def __init__(self, shipped: Source, tail: Tail, commit: Commit) -> None:
-        header = commit.packed.header
-        self.txid = header.max_txid
+        header = commit.header
+        self.txid = commit.txid
         self.page_count = header.commit
-        self.checksum = commit.packed.post_checksum
+        self.checksum = commit.post_checksum
         self.time: UnixMs | None = header.timestamp_ms
         self.stretch = shipped.stretch
         self._shipped = shipped
@@ -92,3 +102,8 @@ class TailView:
                 if txid <= mine:
                     return page
         return self._shipped_page(page_no)
+
+    def is_in_memory(self, page_no: PageNo) -> bool:
+        """Whether `page` answers without asking the store."""
+        # An older version of it, too, is in memory only if it is in the tail.
+        return page_no > self.page_count or page_no in self._versions or self._shipped.is_in_memory(page_no)

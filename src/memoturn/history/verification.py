@@ -213,6 +213,7 @@ class _Paced:
         self.txid, self.page_count, self.checksum = view.txid, view.page_count, view.checksum
         self.time, self.stretch = view.time, view.stretch
         self._page = view.page
+        self.is_in_memory = view.is_in_memory
         self._budget = budget
         self._read = 0
 

@@ -211,7 +211,7 @@ def restore_points(engine: Engine, database: str, name: str | None = None) -> Re
             marks = tuple(sorted(mark for mark, txid in holder.checkpoints.items() if txid == run.first))
             when = time(run, run.first)
             found.points.append(RestorePoint(holder.branch_id, run.first, when, run.kind, marks))
-    above = [commit.packed.header for commit in tail if commit.txid > manifest.head_txid]
+    above = [commit.header for commit in tail if commit.txid > manifest.head_txid]
     if above:
         first, since = int(above[0].max_txid), time_of(above[0].timestamp_ms)
         shipped = found.ranges[-1] if found.ranges else None

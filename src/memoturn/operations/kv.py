@@ -47,7 +47,7 @@ def put(
     )
     branch = writable(engine, address)
     if not if_absent and if_version is None:
-        _, txid = branch.write(lambda connection: kv.put(connection, what))
+        _, txid = branch.write(lambda connection: kv.put(connection, what), anywhere=True)
         return KvPut(what.version, txid)
     if if_absent and if_version is not None:
         raise InvalidRequestError("give if_absent or if_version; a key that has a version is not absent")
@@ -61,7 +61,7 @@ def put(
             done = kv.put_if_version(connection, what, now, if_version)
         return None if done else _standing(connection, ns, what.k, now)
 
-    standing, txid = branch.write(work)
+    standing, txid = branch.write(work, anywhere=True)
     if standing is not None:
         wanted = "absent" if if_version is None else f"at version {if_version}"
         raise ConflictError(f"the key is not {wanted}: {standing}; get it again, then decide")
@@ -119,7 +119,7 @@ def delete(engine: Engine, address: Address, ns: str, key: str, if_version: int 
         done = kv.delete(connection, ns, k, now, if_version)
         return done, "" if done or if_version is None else _standing(connection, ns, k, now)
 
-    (done, standing), txid = writable(engine, address).write(work)
+    (done, standing), txid = writable(engine, address).write(work, anywhere=True)
     if standing:
         raise ConflictError(f"the key is not at version {if_version}: {standing}; get it again, then decide")
     return KvDelete(done, txid)

@@ -63,7 +63,7 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> 
 
 
 def _write(branch: Branch, text: str, params: Params | None) -> Rows:
-    rows, txid = branch.write(lambda connection: model.run(connection, text, params))
+    rows, txid = branch.write(lambda connection: model.run(connection, text, params), anywhere=True)
     rows.txid = txid
     return rows
 
@@ -83,7 +83,7 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
     def work(connection: apsw.Connection) -> list[Rows]:
         return model.transaction(connection, lambda: _run_all(connection, statements, free=free), not free)
 
-    results, txid = branch.write(work)
+    results, txid = branch.write(work, anywhere=True)
     for rows in results:
         rows.txid = txid
     return BatchResult(results, txid)

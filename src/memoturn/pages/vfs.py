@@ -115,28 +115,43 @@ class ReaderFile(apsw.VFSFile):
 class WriterFile(ReaderFile):
     """The head of a branch under the pages that the open transaction has written.
 
-    `on_commit(pages, page_count)` makes the transaction durable or raises, and the transaction is rolled back;
-    `on_visible()` may not fail and returns the view at the new head.
+    `on_commit(pages, page_count)` takes a transaction over, or raises and it is rolled back. From then on this
+    connection alone sees it, until `show` brings a view that has it. If another one is to be committed before that,
+    `on_next()` returns such a view.
     """
 
     def __init__(
         self,
         view: Source,
         on_commit: Callable[[dict[PageNo, bytes], int], None],
-        on_visible: Callable[[], Source],
+        on_next: Callable[[], Source],
     ) -> None:
-        super().__init__(view)
         self.overlay: dict[PageNo, bytes] = {}
         self.armed = False
         self.failure: BaseException | None = None
-        self._pages = view.page_count
+        self.has_committed = False
+        self._committed: dict[PageNo, bytes] = {}
         self._on_commit = on_commit
-        self._on_visible = on_visible
+        self._on_next = on_next
         self._handed_over = False
+        super().__init__(view)
 
     def show(self, view: Source) -> None:
-        super().show(view)
+        self.view = view
+        self._page = view.page
         self._pages = view.page_count
+        self.has_committed = False
+        self._committed = {}
+
+    def stay_in_memory(self, only: bool) -> None:
+        """Whether a page that has to be fetched is refused from now on, as a failure."""
+        self._page = self._page_in_memory if only else self.view.page
+
+    def _page_in_memory(self, page_no: PageNo) -> bytes:
+        if not self.view.is_in_memory(page_no):
+            self.failure = error = apsw.BusyError(f"page {page_no} has to be fetched")
+            raise error
+        return self.view.page(page_no)
 
     def arm(self) -> bool:
         """The commit hook: the next SYNC is a commit. False lets SQLite go on."""
@@ -154,12 +169,13 @@ class WriterFile(ReaderFile):
     def xRead(self, amount: int, offset: int) -> bytes:
         if amount == PAGE_SIZE and offset:
             page_no = PageNo((offset >> _SHIFT) + 1)
-            page = self.overlay.get(page_no)
+            page = self.overlay.get(page_no) or self._committed.get(page_no)
             return page if page is not None else self._page(page_no)
         return self._part(amount, offset)
 
     def _part(self, amount: int, offset: int) -> bytes:
-        page = self.overlay.get(PageNo((offset >> _SHIFT) + 1))
+        page_no = PageNo((offset >> _SHIFT) + 1)
+        page = self.overlay.get(page_no) or self._committed.get(page_no)
         if page is None:
             return super()._part(amount, offset)
         start = offset & (PAGE_SIZE - 1)
@@ -198,13 +214,8 @@ class WriterFile(ReaderFile):
         if op == _PHASE_TWO:
             if self._handed_over:
                 self._handed_over = False
-                try:
-                    self.overlay = {}
-                    self.show(self._on_visible())
-                except BaseException as error:
-                    # Only a signal can do this; SQLite goes on, so that the connection must not.
-                    self.failure = error
-                    raise
+                self._committed, self.overlay = self.overlay, {}
+                self.has_committed = True
             return True
         if op == _OVERWRITE:
             self.armed = True
@@ -215,6 +226,10 @@ class WriterFile(ReaderFile):
         overlay = self.overlay
         if not overlay:
             return
+        if self.has_committed:
+            now = self._pages
+            self.show(self._on_next())
+            self._pages = now
         old_pages = self.view.page_count
         page_one = overlay.get(PageNo(1))
         pages = old_pages if page_one is None else size_in_header(page_one)

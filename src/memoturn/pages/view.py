@@ -39,6 +39,9 @@ class Source(Protocol):
     def page(self, page_no: PageNo) -> bytes:
         """The page's bytes; empty beyond the end of the database."""
 
+    def is_in_memory(self, page_no: PageNo) -> bool:
+        """Whether `page` answers without asking the store."""
+
 
 class Layer(NamedTuple):
     """The part of one segment that a view looks through: the commits from `since` to `until`."""
@@ -151,6 +154,21 @@ class View:
         """Which version of the page this is, as the store knows it."""
         spot = self.spot(page_no)
         return (self._base_key, None, page_no) if spot is None else spot.version
+
+    def is_in_memory(self, page_no: PageNo) -> bool:
+        """Whether `page` answers without asking the store."""
+        if not 0 < page_no <= self.page_count:
+            return True
+        for recent in self._recent:
+            if page_no in recent:
+                return self._cached(recent[page_no].version) is not None
+        if self._packs:
+            if page_no not in self._memo:
+                return False
+            spot = self._memo.get(page_no)
+            if spot is not None:
+                return self._cached(spot.version) is not None
+        return self._base is None or self._cached((self._base_key, None, page_no)) is not None
 
     def spot(self, page_no: PageNo) -> Spot | None:
         """Where the page lies in a pack, which always holds the same bytes there; None if it is in none."""

@@ -23,6 +23,8 @@ MAX_LENGTH: Final = (1 << 32) - 1
 _END_OF_PAGES: Final = bytes(6)
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
+_END: Final = struct.Struct(">xQQ")
+"""The end of the page index, its size, and the checksum of the database."""
 _SMALLEST: Final = HEADER.size + len(_END_OF_PAGES) + 1 + _U64.size + TRAILER.size
 _NO_CHECKSUM_FLAG: Final = 0x2
 _LIMIT: Final = 1 << 63
@@ -109,18 +111,19 @@ def encode_ltx(
     index = bytearray()
     offset = len(head)
     after = CHECKSUM_FLAG
+    is_snapshot = header.min_txid == 1
 
     for pgno, page, prefix, block in compress_pages(header, pages):
         crc = crc64(page, crc64(prefix, crc))
-        length = len(prefix) + len(block)
+        length = PREFIX.size + len(block)
         parts += (prefix, block)
         frames.append(PageSpan(pgno, offset, length))
         append_index_entry(index, pgno, offset, length)
         offset += length
-        if header.min_txid == 1:
+        if is_snapshot:
             after = combine(after, page_checksum(pgno, page))
 
-    if header.min_txid == 1 and after != post_checksum:
+    if is_snapshot and after != post_checksum:
         raise CorruptError(f"snapshot: pages have checksum {after:#x}, the caller says {post_checksum:#x}")
     parts.append(encode_end(header, index, post_checksum, crc))
     data = b"".join(parts)
@@ -171,9 +174,7 @@ def append_index_entry(index: bytearray, pgno: PageNo, offset: int, length: int)
 def encode_end(header: LtxHeader, index: bytearray, post_checksum: Checksum, crc: int) -> bytes:
     """What follows the last frame; `crc` is the file's CRC-64 up to there."""
     _check_post(header, post_checksum)
-    end = b"".join(
-        (_END_OF_PAGES, index, b"\0", _U64.pack(len(index) + 1), _U64.pack(post_checksum)),
-    )
+    end = b"".join((_END_OF_PAGES, index, _END.pack(len(index) + 1, post_checksum)))
     return end + _U64.pack(crc64(end, crc) | CHECKSUM_FLAG)
 
 
