@@ -175,7 +175,6 @@ def test_a_key_that_cannot_be_is_refused(db: Database, key: Any, code: str) -> N
         {"if_version": 1 << 53},
         {"if_version": 1, "if_absent": True},
     ],
-    ids=repr,
 )
 def test_a_put_that_cannot_be_is_refused(db: Database, wrong: dict[str, Any]) -> None:
     with pytest.raises(MemoturnError) as refused:

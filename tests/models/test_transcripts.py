@@ -274,7 +274,8 @@ def test_a_table_that_is_missing_beside_others_is_made_and_nothing_is_kept_twice
     with trusted(connection):
         connection.execute(model.SCHEMA).fetchall()
         connection.execute("DROP TABLE __memoturn_turn_words")
-    assert model.append(connection, "s", [model.turn("user", "tea", UnixMs(START_MS))]) == [1]
+    stamps = iter(range(9)).__next__
+    assert model.append(connection, "s", [model.turn("user", "tea", UnixMs(START_MS))], stamps) == [1]
     assert [found.content for found in model.by_words(connection, None, "tea", 5)] == ["tea"]
 
 

@@ -151,7 +151,6 @@ def test_collections_are_told_apart_by_capitals(db: Database) -> None:
         [0, 0], [1e39, 1], [1e19], [1e-19, 0], [10**400], [1] * 8193, np.zeros((2, 2)), np.array(1.0), iter([1]),
         {1, 2},
     ],
-    ids=lambda value: repr(value)[:30],
 )  # fmt: skip
 def test_a_vector_that_cannot_be_is_refused(db: Database, vector: Any) -> None:
     db.vectors.upsert("c", "a", [1, 2])
