@@ -44,6 +44,8 @@ Progress = Callable[[int, int], None]
 """Called with how many objects were looked at, and how many of them are removed."""
 Wish = Callable[[Manifest], Manifest]
 _BATCH: Final = 1000
+_PIECE: Final = 16
+"""Objects after which the work may let others go first."""
 _EXAMPLES: Final = 1000
 
 
@@ -368,10 +370,10 @@ class Collector:
         """Take note of an object that was looked at."""
         self.tally.objects += 1
         self.tally.bytes += info.size
-        if self.tally.objects % _BATCH == 0:
+        if self.tally.objects % _PIECE == 0:
             self._budget.spend()
-            if self._progress is not None:
-                self._progress(self.tally.objects, self.tally.of("removed")[0])
+        if self.tally.objects % _BATCH == 0 and self._progress is not None:
+            self._progress(self.tally.objects, self.tally.of("removed")[0])
 
     def remove(self, key: str) -> None:
         """Delete an object, together with others."""
