@@ -51,7 +51,6 @@ def _measure(engine: Any, commit: Callable[[], object], pause: float) -> tuple[T
         share=history.work_share,
         bytes_per_second=history.work_bytes_per_second,
         stopped=lambda: stop.is_set() or not at_work.is_set(),
-        busy=engine.in_front.__len__,
     )
 
     def work() -> None:

@@ -65,38 +65,3 @@ def test_it_reports_what_is_done_of_what_is_expected() -> None:
     budget.spend(60)
     budget.spend(60)
     assert seen == [(60, 100), (120, 120)]
-
-
-def test_small_pieces_are_paid_for_together() -> None:
-    clock = StoppedClock()
-    budget = Budget(clock, share=0.5)
-    pauses = []
-    for _ in range(100):
-        clock.sleep(0.0001)
-        before = clock.monotonic()
-        budget.spend(10)
-        pauses.append(clock.monotonic() - before)
-    assert 25 <= len([pause for pause in pauses if pause]) <= 34, "every third or fourth, as rounding has it"
-    assert sum(pauses) == pytest.approx(0.01, rel=0.05)
-    assert budget.bytes == 1000
-
-
-def test_bytes_of_small_pieces_add_up_where_time_stands_still() -> None:
-    clock = StoppedClock()
-    budget = Budget(clock, bytes_per_second=1000)
-    for _ in range(5000):
-        budget.spend(1)
-    assert clock.monotonic() == pytest.approx(5)
-
-
-def test_those_in_front_go_first_but_not_for_ever() -> None:
-    clock = StoppedClock()
-    budget = Budget(clock, busy=lambda: clock.monotonic() < 0.01)
-    budget.spend(1)
-    assert clock.monotonic() == pytest.approx(0.01, abs=0.001)
-    budget.spend(1)
-    assert clock.monotonic() == pytest.approx(0.01, abs=0.001)
-    budget = Budget(clock, busy=lambda: True)
-    before = clock.monotonic()
-    budget.spend(1)
-    assert 0.01 < clock.monotonic() - before < 0.1

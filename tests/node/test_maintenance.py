@@ -16,20 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from memoturn import Memoturn, Settings, SqlError
+from memoturn import Memoturn, Settings
 from memoturn.base.errors import UnavailableError
 from memoturn.base.ids import Ids
 from memoturn.base.names import parse_address
-from memoturn.base.settings import CommitSettings, HistorySettings, MaintenanceSettings
+from memoturn.base.settings import HistorySettings, MaintenanceSettings
 from memoturn.bucket.memory import MemoryBucket
-from memoturn.database.logfile import DiskFile
 from memoturn.database.neighbours import NoNeighbours
 from memoturn.database.shipper import Shippable
 from memoturn.history.budget import Stopped
 from memoturn.history.planning import MOST_PACKS
-from memoturn.manifest.watch import AgeWatch
+from memoturn.manifest.watch import AloneWatch
 from memoturn.models.guard import protect
 from memoturn.models.reserved import ask
 from memoturn.node import chores, drills
@@ -62,25 +60,17 @@ class ByHand:
 class Life:
     """An engine in memory whose time passes only by what is done here, background work included."""
 
-    def __init__(self, settings: Settings | None = None, beside: Life | None = None) -> None:
-        self.clock = StoppedClock() if beside is None else beside.clock
-        self.bucket = MemoryBucket(self.clock) if beside is None else beside.bucket
-        around = Surroundings(
-            "n" if beside is None else "m",
-            self.bucket,
-            AgeWatch(self.clock, 0.0),
-            NoNeighbours(),
-            ByHand(),
-            maintained=True,
-        )
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.clock = StoppedClock()
+        self.bucket = MemoryBucket(self.clock)
+        around = Surroundings("n", self.bucket, AloneWatch(), NoNeighbours(), ByHand(), maintained=True)
         self.engine = Engine(
             "memory:", settings, prepare=protect, clock=self.clock, ids=Ids(), surroundings=around
         )
         assert self.engine.maintenance is not None
         self.work = self.engine.maintenance
-        if beside is None:
-            databases.create(self.engine, "x")
-            self.sql("CREATE TABLE t(v)")
+        databases.create(self.engine, "x")
+        self.sql("CREATE TABLE t(v)")
 
     def sql(self, text: str, *params: Any) -> None:
         statements.sql(self.engine, X, text, params)
@@ -292,32 +282,7 @@ def test_an_error_is_counted_and_logged_and_the_work_done_later(
     assert "a fault of ours" in caplog.text
 
 
-def test_a_branch_is_compacted_by_whoever_writes_it() -> None:
-    life = Life()
-    for number in range(MOST_PACKS + 10):
-        life.sql("INSERT INTO t VALUES (?)", number)
-    other = Life(beside=life)
-    other.sql("INSERT INTO t VALUES ('taken over')")
-    life.until(30)
-    assert life.env.written.compacted == 0
-    other.until(60)
-    assert other.env.written.compacted > 0
-    assert len(other.branch("x").manifest().segments) < MOST_PACKS
-
-
-def test_a_pass_that_a_neighbour_has_just_made_is_not_made_again() -> None:
-    life = Life(Settings(history=HistorySettings(gc_grace_secs=1000)))
-    uuid = life.branch("x").db_uuid
-    theirs = Note("collect", "", life.clock.now_ms(), 0.5, "theirs")
-    for moment in (200, 420):
-        life.work.notes.add(uuid, replace(theirs, at=moment * 1000))
-        life.until(moment + 60)
-        assert life.work.notes.read(uuid).last("collect").what == "theirs"  # type: ignore[union-attr]
-    life.until(1000)
-    assert life.work.notes.read(uuid).last("collect").what != "theirs"  # type: ignore[union-attr]
-
-
-def test_notes_are_shared_and_worth_no_more_than_a_pass(tmp_path: Path) -> None:
+def test_a_neighbour_s_pass_counts(tmp_path: Path) -> None:
     notes = Notes(tmp_path / "notes")
     notes.add("d", Note("collect", "", 1000, 0.5, "nothing is dead"), shipped=10, written=3)  # type: ignore[arg-type]
     Notes(tmp_path / "notes").add("d", Note("drill", "main", 2000, 0.5), shipped=5)  # type: ignore[arg-type]
@@ -330,38 +295,6 @@ def test_notes_are_shared_and_worth_no_more_than_a_pass(tmp_path: Path) -> None:
     assert notes.read("d").last("collect") is None, "a note that cannot be read is none"
     notes.forget("d")
     notes.forget("d")
-
-
-def test_commits_are_in_front_until_they_wait_for_the_disk(
-    open_store: Opener, file_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mt = open_store(file_url)
-    mt.databases.create("x")
-    mt.db("x").sql("CREATE TABLE t(v UNIQUE)")
-    engine, branch = engine_of(mt), branch_of(mt.db("x"))
-    at_work, at_disk = [], []
-    sync = DiskFile.sync
-
-    def watched(file: DiskFile) -> None:
-        at_disk.append(set(engine.in_front))
-        sync(file)
-
-    def work(connection: Any) -> None:
-        connection.execute(f"INSERT INTO t VALUES ({len(at_work)})")
-        at_work.append(set(engine.in_front))
-
-    monkeypatch.setattr(DiskFile, "sync", watched)
-    for anywhere in (False, True):
-        thread = threading.Thread(target=branch.write, args=(work,), kwargs={"anywhere": anywhere})
-        thread.start()
-        thread.join()
-    assert at_work == [{branch}, {branch}]
-    assert at_disk
-    assert all(seen == set() for seen in at_disk)
-    assert engine.in_front == set()
-    with pytest.raises(SqlError):
-        mt.db("x").sql("INSERT INTO t VALUES (1)")
-    assert engine.in_front == set()
 
 
 # With its thread.
@@ -379,37 +312,18 @@ def no_thread_is_left() -> Iterator[None]:
     wait_for(lambda: set(threads()) <= before, 30)
 
 
-def test_a_short_program_starts_no_thread(open_store: Opener, file_url: str) -> None:
-    slow = Settings(commit=CommitSettings(ship_interval_ms=60_000))
-    for url in ("memory:", file_url):
-        mt = open_store(url, settings=slow)
-        mt.databases.create("x")
-        mt.db("x").sql("CREATE TABLE t(v)")
-        assert mt.db("x").sql("SELECT * FROM t") == []
-        mt.close()
-        assert engine_of(mt).maintenance._thread is None
-
-
-def test_it_begins_with_the_first_shipment_and_ends_with_the_engine(
+def test_nothing_begins_before_a_branch_is_used_and_everything_ends_with_the_engine(
     open_store: Opener, file_url: str
 ) -> None:
     for url in ("memory:", file_url):
         mt = open_store(url)
         mt.databases.create("x")
+        assert threads() == []
         mt.db("x").sql("CREATE TABLE t(v)")
-        mt.sync()
         assert len(threads()) == 1
         mt.close()
         mt.close()
         assert threads() == []
-
-
-def test_it_begins_with_the_first_use_where_the_store_has_been_open_for_a_moment(open_store: Opener) -> None:
-    mt = open_store()
-    mt.databases.create("x")
-    engine_of(mt).maintenance._began -= 10
-    assert mt.db("x").sql("SELECT 1 AS one") == [{"one": 1}]
-    assert len(threads()) == 1
 
 
 def test_it_can_be_switched_off(open_store: Opener) -> None:
@@ -501,7 +415,6 @@ assert any(t.name == "memoturn-maintenance" for t in threading.enumerate())
 child = os.fork()
 if child == 0:
     assert not any(t.name == "memoturn-maintenance" for t in threading.enumerate())
-    assert mt._engine.maintenance._thread is None
     mt.close()
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
@@ -521,7 +434,7 @@ print("done")
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     program = """
 import sys, time
-from memoturn import Memoturn, Settings, SqlError
+from memoturn import Memoturn, Settings
 from memoturn.base.settings import HistorySettings, MaintenanceSettings
 settings = Settings(
     history=HistorySettings(gc_grace_secs=4, work_share=1.0), maintenance=MaintenanceSettings(idle_secs=0.3)

@@ -53,6 +53,8 @@ class Line:
         self.stretches: dict[int, tuple[str, int]] = {}
         """By the txid at which each began: what it continues, and where. Also those that the manifest has dropped."""
         self.former: Manifest | None = None
+        self.ends: list[int] = []
+        """When, by the store's clock, a boundary rose or the branch was deleted."""
 
     def add(self, txid: int, image: Image) -> None:
         self.images[txid] = image
@@ -109,6 +111,10 @@ class Oracle:
         """The objects that each manifest in the store names, by the manifest's key."""
         self.removed = 0
         """How many segments were deleted."""
+        self.let_go: dict[str, int] = {}
+        """When each object was last needed, by the store's clock; what nobody has ever named, when it was put."""
+        self.now_ms: Callable[[], int] = lambda: 0
+        self.grace_ms = 0
         self.acknowledged = 0
 
     # Writes, as they take effect.
@@ -124,6 +130,7 @@ class Oracle:
                 line = self.lines[manifest.incarnation]
                 require(manifest.incarnation in key, f"{key} holds {manifest.incarnation}")
                 line.former = manifest
+                line.ends.append(self.now_ms())
             else:
                 self._manifest_written(key, manifest, old, label)
             self.versions.setdefault(key, []).append(Written(self.number, manifest, label))
@@ -135,6 +142,7 @@ class Oracle:
                 require(not replaced or was.deleted_at is not None, f"{key}: a living database was replaced")
             self.versions.setdefault(key, []).append(Written(self.number, entry, label))
         else:
+            self.let_go[key] = self.now_ms()
             same = before is None or before == body
             require(same, f"{key}: an immutable object was overwritten with other content")
 
@@ -158,6 +166,9 @@ class Oracle:
                 if key in named and not self._is_late_copy(_manifest(self.objects[holder][0]), holder)
             ]
             require(not holders, f"{key} was deleted, and {holders} name it")
+            if keys.place_of(key).kind == "segment":
+                age = self.now_ms() - self.let_go[key]
+                require(age >= self.grace_ms, f"{key} was deleted {age} ms after it was last needed")
             self.removed += keys.place_of(key).kind == "segment"
 
     def is_dead(self, manifest_key: str) -> bool:
@@ -170,6 +181,16 @@ class Oracle:
             if key.startswith(keys.CATALOG) and versions[-1].record.db_uuid == manifest_key.split("/")[1]
         ]
         return not any(entry.deleted_at is None for entry in entries)
+
+    def may_be_linked(self, key: str) -> bool:
+        """Whether it is a pack that the owner of a branch may still add to its head."""
+        place = keys.place_of(key)
+        line = self.lines.get(place.incarnation)
+        if line is None or place.kind != "segment" or line.manifest.deleted_at is not None:
+            return False
+        name = SegmentName.parse(place.name)
+        m = line.manifest
+        return name.level == 0 and name.epoch >= m.epoch and name.min_txid == m.head_txid + 1
 
     def _is_collected(self, db_uuid: str) -> bool:
         """Whether a database is dead for good: its catalog entry says so, or names another one by now."""
@@ -191,7 +212,20 @@ class Oracle:
         for new in named - self.named.get(key, set()):
             there = new in self.objects or self._is_late_copy(manifest, key)
             require(there, f"{key} seq {manifest.seq} names {new}, which is not there")
+        for old in self.named.get(key, set()) - named:
+            self.let_go[old] = self._needed_until(old, manifest)
         self.named[key] = named
+
+    def _needed_until(self, key: str, manifest: Manifest) -> int:
+        """Until when an object can have been needed that this manifest is the first not to name.
+
+        Until now, if it was replaced; else a boundary has passed it before.
+        """
+        place = keys.place_of(key)
+        gone = SegmentName.parse(place.name.replace(".idx", ".ltx"))
+        ends = self.lines[place.incarnation].ends
+        lives = manifest.deleted_at is None and gone.max_txid > manifest.exact_txid
+        return ends[0] if ends and not lives else self.now_ms()
 
     def _is_late_copy(self, manifest: Manifest, key: str) -> bool:
         """Whether a former manifest was copied from one that is being removed since: nobody needs it."""
@@ -250,6 +284,14 @@ class Oracle:
                 label.stretches += 1
         require(max(line.images) == new.head_txid, f"{what}: the head is not the last txid")
         line.manifest = new
+        if (new.exact_txid, new.floor_txid, new.deleted_at) != (
+            old.exact_txid,
+            old.floor_txid,
+            old.deleted_at,
+        ):
+            if old.deleted_at is not None and new.deleted_at is None:
+                line.ends.clear()
+            line.ends.append(self.now_ms())
         if gone and new.deleted_at is None:
             for position in self.nameable(line):
                 lost = self._lost(line, position)

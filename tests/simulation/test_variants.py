@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from memoturn.base.errors import AlreadyExistsError, UnavailableError, UndecidedWriteError
+from memoturn.base.txids import TXID
 from memoturn.bucket import NO_VERSION, ObjectNotFound, StaleVersionError, Version, conditional
 from memoturn.bucket.conditional import ConditionalWriter, Outcome, Unread
+from memoturn.database import publish
 from memoturn.database.branch import Branch
+from memoturn.history import census, collection
 from memoturn.manifest import keys, rules
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.segments.pack_build import build_pack
@@ -121,6 +124,46 @@ def shipping_is_a_matter_of_txids(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Branch, "ship", lambda self, through=None, fences=None: real(self, through))
 
 
+def collection_without_grace(patch: pytest.MonkeyPatch) -> None:
+    """What was counted as dead is removed by the next pass, however soon it comes."""
+    patch.setattr(census, "is_ripe", lambda _part, _now, _grace_ms: True)
+    patch.setattr(collection, "undecided", lambda *_: False)
+
+
+def grace_by_local_clock(patch: pytest.MonkeyPatch) -> None:
+    """A collector takes its own word for what time it is."""
+    patch.setattr(collection.Collector, "now", lambda self: self.env.clock.now_ms())
+
+
+def compaction_drops_what_children_stand_on(patch: pytest.MonkeyPatch) -> None:
+    """History is unlinked without looking who has forked from it."""
+    patch.setattr(collection, "pins_of", lambda _manifests: {})
+
+
+def retention_without_the_floor_step(patch: pytest.MonkeyPatch) -> None:
+    """History is unlinked as soon as its time has come, and nobody was told before that it would be."""
+
+    def cut_at_once(exact: Any, floor: Any, pins: Any) -> Any:
+        def wish(m: Any) -> Any:
+            return m if m.deleted_at is not None else rules.cut(m, m.exact_txid, m.floor_txid, pins)
+
+        return wish
+
+    patch.setattr(collection, "_cut_at", cut_at_once)
+    patch.setattr(census.Censuses, "boundaries", lambda self, _incarnation: [_BOUNDARY])
+    patch.setattr(collection, "says_deleted", lambda _boundaries, _manifest: False)
+    patch.setattr(collection, "says_removed", lambda _boundaries: False)
+
+
+_BOUNDARY = census.Boundary("", TXID(0), TXID(0), None, None)
+
+
+def publishers_are_trusted(patch: pytest.MonkeyPatch) -> None:
+    """What was put is linked however late, and a collector does not make sure of it."""
+    patch.setattr(publish.Upload, "age", lambda _self: 0.0)
+    patch.setattr(collection.Collector, "_touch", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("broken", "within"),
     [
@@ -131,6 +174,11 @@ def shipping_is_a_matter_of_txids(patch: pytest.MonkeyPatch) -> None:
         (acknowledge_before_the_cas, 20),
         (acknowledge_before_the_sync, 50),
         (shipping_is_a_matter_of_txids, 1500),
+        (collection_without_grace, 500),
+        (grace_by_local_clock, 500),
+        (compaction_drops_what_children_stand_on, 500),
+        (retention_without_the_floor_step, 1000),
+        (publishers_are_trusted, 1000),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )

@@ -459,8 +459,6 @@ class Client:
         return f"{done.bytes_written} bytes written"
 
     def retain(self) -> str:
-        if not hasattr(maintenance, "retain"):
-            return "TEMP"
         raised = maintenance.retain(self._engine, DATABASE)
         return f"{raised}"
 
@@ -472,8 +470,7 @@ class Client:
 
     def renew(self) -> str:
         for branch in self._engine.open_branches():
-            if hasattr(branch, "renew"):
-                branch.renew()
+            branch.renew()
         return "views renewed"
 
     def scratch(self) -> str:
@@ -538,7 +535,9 @@ _OPERATIONS = [*_MIX, *_UPKEEP]
 class World:
     """Everything that one seed decides."""
 
-    def __init__(self, seed: int, heat: float | None = None) -> None:
+    def __init__(
+        self, seed: int, heat: float | None = None, upkeep: int | None = None, pause: float | None = None
+    ) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.scheduler = Scheduler(rng, rng.choice((0.0, 0.5, 0.8)))
@@ -552,19 +551,22 @@ class World:
             gc_grace_secs=40,
             max_depth=rng.choice((1, 3, 8)),
         )
+        self.oracle.now_ms = self.store.now_ms
+        self.oracle.grace_ms = self.history.gc_grace_secs * 1000
         self.jumps = rng.random() < 0.3
-        upkeep = rng.choice((0, 1, 1, 2))
-        self.weights = [*_MIX.values(), *(weight * upkeep for weight in _UPKEEP.values())]
+        drawn = rng.choice((0, 1, 1, 2))
+        much = drawn if upkeep is None else upkeep
+        self.weights = [*_MIX.values(), *(weight * much for weight in _UPKEEP.values())]
         self.disk_loss = rng.choice((0.0, 0.3))
-        drawn = rng.choice((0.0, 0.3, 1.0, 2.0))
-        heat = drawn if heat is None else heat
+        weather = rng.choice((0.0, 0.3, 1.0, 2.0))
+        heat = weather if heat is None else heat
         self.faults = Faults(
             error=0.02 * heat * rng.random(),
             lost=0.08 * heat * rng.random(),
             late=0.08 * heat * rng.random(),
             echo=0.06 * heat * rng.random(),
             crash=0.01 * heat * rng.random(),
-            pause=rng.choice((0.0, 0.01, 0.03)),
+            pause=rng.choice((0.0, 0.01, 0.03)) if pause is None else pause,
             disk=0.04 * heat * rng.random(),
         )
         self.scratch = _scratch / f"memoturn-simulation-{os.getpid()}-{next(_runs)}"
@@ -776,7 +778,11 @@ class Epilogue:
         left = [
             key
             for key in oracle.objects
-            if key.startswith("db/") and "/branches/" not in key and key not in named
+            if key.startswith("db/")
+            and "/branches/" not in key
+            and key not in named
+            # A machine that was off may come back and link what continues a head.
+            and not oracle.may_be_linked(key)
         ]
         require(not left, f"at rest there are still {left}")
         assert machine.process is not None
@@ -826,9 +832,13 @@ class Result(NamedTuple):
     trace: list[str]
 
 
-def simulate(seed: int, heat: float | None = None) -> Result:
-    """Run one seed; `heat` is how bad the weather is, drawn like all else unless it is given."""
-    world = World(seed, heat)
+def simulate(
+    seed: int, heat: float | None = None, upkeep: int | None = None, pause: float | None = None
+) -> Result:
+    """Run one seed. Drawn like all else unless they are given: how bad the weather is (`heat`), how much maintenance
+    there is (`upkeep`), and how likely a request is to be held up by its sender (`pause`).
+    """
+    world = World(seed, heat, upkeep, pause)
     failure: BaseException | None = None
     try:
         world.run()

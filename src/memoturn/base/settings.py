@@ -54,6 +54,11 @@ class HistorySettings:
     work_bytes_per_second: int = 32 * MIB
     """How much background work may copy."""
 
+    @property
+    def longest_secs(self) -> int:
+        """For so long a deleted branch keeps its history for those who descend from it."""
+        return max(self.pitr_retention_secs, self.pitr_snapshot_retention_secs)
+
 
 @dataclass(frozen=True, slots=True)
 class SqlSettings:

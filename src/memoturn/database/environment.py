@@ -80,9 +80,6 @@ class Environment:
 
     written: Written = field(default_factory=Written)
 
-    in_front: set[object] = field(default_factory=set)
-    """Who commits at this moment and does not wait for a disk: background work lets them go first."""
-
     def manifest_of(self, parent: Parent, at: TXID) -> Manifest:
         """`manifest_of`, by what this process knows."""
         return manifest_of(self.manifests, parent, at)

@@ -49,8 +49,6 @@ def overtaken(
     """
     left: dict[int, dict[TXID, Commit]] = {}
     for record in records:
-        if record.txid < manifest.exact_txid:
-            continue
         if record.epoch == manifest.epoch and record.txid <= manifest.head_txid:
             continue
         commit = commit_of(record)

@@ -112,12 +112,9 @@ class Writing(Ownership):
 
     def _run(self, writer: Writer, work: Callable[[apsw.Connection], T]) -> T:
         """Run a transaction here, and log what SQLite has committed, even if `work` fails after that."""
-        in_front = self._env.in_front
-        in_front.add(self)
         try:
             return work(writer.connection)
         finally:
-            in_front.discard(self)
             if self._probation:
                 self._probation -= 1
             if writer.has_committed:
@@ -130,7 +127,6 @@ class Writing(Ownership):
 
         def attempt() -> Entry | None:
             self._haste = haste
-            self._env.in_front.add(self)
             try:
                 writer.hurry(haste)
                 result = work(writer.connection)
@@ -138,7 +134,6 @@ class Writing(Ownership):
                 # Whoever it belongs to runs it again, and finds out what is wrong.
                 return None
             finally:
-                self._env.in_front.discard(self)
                 self._haste = None
                 writer.hurry(None)
                 if haste.was_long():

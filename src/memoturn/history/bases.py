@@ -18,8 +18,8 @@ from memoturn.pages.view import View, open_view
 from memoturn.segments.base import BaseIndex, parse_base_tail
 from memoturn.segments.base_write import BaseWriter
 
-_PIECE: Final = 2
-"""Pages after which the work may let others go first."""
+_PIECE: Final = 32
+"""Pages after which the work may pause: compressing them takes some tenths of a millisecond."""
 
 
 class _Made(NamedTuple):

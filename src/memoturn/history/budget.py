@@ -17,15 +17,6 @@ PIECE: Final = 1 << 20
 _NAP: Final = 0.1
 """Seconds of sleep after which a job looks whether it is to stop."""
 
-_QUANTUM: Final = 0.0003
-"""Seconds of work that are done at one go if nobody is in front. Spending more often costs next to nothing."""
-
-_GLANCE: Final = 0.0005
-"""Seconds of sleep after which a job looks whether those in front are done."""
-
-_PATIENCE: Final = 0.02
-"""Seconds for which it waits for them before it goes on all the same."""
-
 
 class Stopped(ClosedError):  # noqa: N818 - no error of anybody's: the job was told to stop
     """The work was stopped halfway, because whoever it was for closes; what it has finished stands."""
@@ -35,8 +26,7 @@ class Budget:
     """One job's allowance, for one thread at a time. Without `share` and `bytes_per_second` it knows no limit.
 
     `share` is how much of the time the job may work, more than 0 and at most 1. `stopped` is asked again and again.
-    `progress` is called with the bytes that are done and those that are expected in all. While `busy` holds, somebody
-    is at work who must not wait: the job lets him go first, but not for ever.
+    `progress` is called with the bytes that are done and those that are expected in all.
     """
 
     def __init__(
@@ -47,7 +37,6 @@ class Budget:
         bytes_per_second: float | None = None,
         stopped: Callable[[], bool] = lambda: False,
         progress: Callable[[int, int], None] | None = None,
-        busy: Callable[[], object] | None = None,
     ) -> None:
         self.bytes = 0
         """Spent so far."""
@@ -60,8 +49,6 @@ class Budget:
         self._rate = bytes_per_second
         self._stopped = stopped
         self._progress = progress
-        self._busy = busy
-        self._unpaid = 0
         self._since = clock.monotonic()
 
     def check(self) -> None:
@@ -82,30 +69,18 @@ class Budget:
         """A piece is done that took so many bytes: pause as long as it has earned. Raises `Stopped`."""
         self.check()
         self.bytes += count
-        self._unpaid += count
-        worked = self._clock.monotonic() - self._since
-        owed = max(worked, 0.0 if self._rate is None else self._unpaid / self._rate)
-        if owed < _QUANTUM and self._progress is None and not (self._busy is not None and self._busy()):
-            return
         if self._progress is not None:
             self._progress(self.bytes, max(self.expected, self.bytes))
+        worked = self._clock.monotonic() - self._since
         self.worked += worked
-        pause = owed - worked
+        pause = 0.0
         if self._share is not None:
-            pause = max(pause, worked * (1 / self._share - 1))
-        self._unpaid = 0
+            pause = worked * (1 / self._share - 1)
+        if self._rate is not None:
+            pause = max(pause, count / self._rate - worked)
         if pause > 0:
             self._pause(pause)
-        if self._busy is not None:
-            self._let_go_first(self._busy)
         self._since = self._clock.monotonic()
-
-    def _let_go_first(self, busy: Callable[[], object]) -> None:
-        waited = 0.0
-        while busy() and waited < _PATIENCE:
-            self._clock.sleep(_GLANCE)
-            waited += _GLANCE
-            self.paused += _GLANCE
 
     def _pause(self, seconds: float) -> None:
         end = self._clock.monotonic() + seconds

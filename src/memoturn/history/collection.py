@@ -31,6 +31,7 @@ from memoturn.history.reach import (
     Incarnation,
     childless,
     ends_of,
+    lasting,
     objects_of,
     pins_of,
     segment_of,
@@ -44,8 +45,6 @@ Progress = Callable[[int, int], None]
 """Called with how many objects were looked at, and how many of them are removed."""
 Wish = Callable[[Manifest], Manifest]
 _BATCH: Final = 1000
-_PIECE: Final = 16
-"""Objects after which the work may let others go first."""
 _EXAMPLES: Final = 1000
 
 
@@ -127,7 +126,10 @@ UNDECIDED: Final = Why(
 
 
 class Collector:
-    """One run over one or several databases; one with `dry_run` writes nothing, and believes this node's clock."""
+    """One run over one or several databases; one with `dry_run` writes nothing, and believes this node's clock.
+
+    A deleted branch from which others descend keeps its history for `keep_secs`.
+    """
 
     def __init__(
         self,
@@ -136,11 +138,13 @@ class Collector:
         budget: Budget | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
+        keep_secs: float = 0.0,
     ) -> None:
         self.env = env
         self.tally = Tally()
         self.dry_run = dry_run
         self.grace_ms = round(grace_secs * 1000)
+        self.keep_ms = round(keep_secs * 1000)
         self._budget = budget or Budget(env.clock)
         self._progress = progress
         self._removing: list[str] = []
@@ -164,12 +168,13 @@ class Collector:
         records = read_records(self.env, db_uuid)
 
         self._expire(records, now)
-        self._give_up(records, censuses)
+        since = UnixMs(min(now, self.env.clock.now_ms()) - self.keep_ms)
+        self._give_up(records, censuses, since)
         self._cut(records, censuses)
         gone = self._free(records, censuses, now)
 
         manifests = {incarnation: record.manifest for incarnation, record in records.items()}
-        ends = ends_of(manifests)
+        ends = ends_of(manifests, since)
         writer = CensusWriter(self.env.bucket, self.env.ids, db_uuid)
         waiting = [
             boundary
@@ -252,16 +257,19 @@ class Collector:
             self.tally.expired += 1
             self._change(records, record, lambda m: rules.expire(m, by))
 
-    def _give_up(self, records: dict[Incarnation, Record], censuses: Censuses) -> None:
+    def _give_up(self, records: dict[Incarnation, Record], censuses: Censuses, since: UnixMs) -> None:
         """Tombstones that have been there for a grace period cannot be taken back any more, and lose their history.
 
-        Before anything else is cut: until the tombstone is for good, it holds what it stands on.
+        Unless they were set after `since` and somebody descends from them. Before anything else is cut: until the
+        tombstone is for good, it holds what it stands on.
         """
         pins = pins_of(_manifests(records))
+        last = lasting(_manifests(records), since)
         for incarnation, record in list(records.items()):
             manifest = record.manifest
             if (
-                manifest.deleted_at is None
+                incarnation in last
+                or manifest.deleted_at is None
                 or manifest.removal is not None
                 or not says_deleted(censuses.boundaries(incarnation), manifest)
             ):
@@ -370,10 +378,10 @@ class Collector:
         """Take note of an object that was looked at."""
         self.tally.objects += 1
         self.tally.bytes += info.size
-        if self.tally.objects % _PIECE == 0:
+        if self.tally.objects % _BATCH == 0:
             self._budget.spend()
-        if self.tally.objects % _BATCH == 0 and self._progress is not None:
-            self._progress(self.tally.objects, self.tally.of("removed")[0])
+            if self._progress is not None:
+                self._progress(self.tally.objects, self.tally.of("removed")[0])
 
     def remove(self, key: str) -> None:
         """Delete an object, together with others."""

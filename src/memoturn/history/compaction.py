@@ -7,7 +7,7 @@ only an object that nothing names. Two who compact the same branch cost each oth
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from memoturn.base.errors import BranchNotFoundError, ConflictError, CorruptError, SegmentGoneError
 from memoturn.base.txids import UnixMs
@@ -24,9 +24,6 @@ from memoturn.manifest.segment_name import SegmentName
 from memoturn.segments.frame import Frame, crc32
 from memoturn.segments.pack import PackIndex
 from memoturn.segments.pack_build import merge_packs
-
-_FRAMES: Final = 16
-"""Frames after which the work may let others go first."""
 
 
 class Done(NamedTuple):
@@ -143,18 +140,18 @@ def _verified(env: Environment, source: str, index: PackIndex, budget: Budget) -
         frames.append(frame)
         end = frame.offset + frame.length
         if end - start >= PIECE:
-            yield _piece(env, source, start, end, frames, budget)
+            yield _piece(env, source, start, end, frames)
             budget.spend(end - start)
             start, frames = end, []
     if start < index.data_length:
-        yield _piece(env, source, start, index.data_length, frames, budget)
+        yield _piece(env, source, start, index.data_length, frames)
         budget.spend(index.data_length - start)
 
 
-def _piece(env: Environment, source: str, start: int, end: int, frames: list[Frame], budget: Budget) -> bytes:
+def _piece(env: Environment, source: str, start: int, end: int, frames: list[Frame]) -> bytes:
     for _ in range(2):
         data = env.bucket.get_range(source, start, end - start)
-        if len(data) == end - start and _is_intact(data, start, frames, budget):
+        if len(data) == end - start and _is_intact(data, start, frames):
             return data
     raise CorruptError(
         f"{source} from byte {start} to {end} does not match its checksums, twice, and is not merged; "
@@ -162,14 +159,11 @@ def _piece(env: Environment, source: str, start: int, end: int, frames: list[Fra
     )
 
 
-def _is_intact(data: bytes, start: int, frames: list[Frame], budget: Budget) -> bool:
+def _is_intact(data: bytes, start: int, frames: list[Frame]) -> bool:
     view = memoryview(data)
-    for number, (offset, length, crc, _) in enumerate(frames, 1):
-        if crc32(view[offset - start : offset - start + length]) != crc:
-            return False
-        if number % _FRAMES == 0:
-            budget.spend()
-    return True
+    return all(
+        crc32(view[offset - start : offset - start + length]) == crc for offset, length, crc, _ in frames
+    )
 
 
 class StoredFacts:

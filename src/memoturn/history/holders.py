@@ -47,8 +47,10 @@ class Holders(NamedTuple):
     holders: list[Holder]
 
 
-def holders_of(env: Environment, catalog: Register[CatalogEntry], key: str, grace_ms: int) -> Holders:
-    """Who holds the object at `key`. Raises `NotFoundError` if there is none."""
+def holders_of(
+    env: Environment, catalog: Register[CatalogEntry], key: str, grace_ms: int, keep_ms: int = 0
+) -> Holders:
+    """Who holds the object at `key`; the times are the collector's. Raises `NotFoundError` if there is none."""
     info = next((found for found in env.bucket.list(key) if found.key == key), None)
     if info is None:
         raise NotFoundError(f"there is no object {key!r} in the store")
@@ -71,7 +73,9 @@ def holders_of(env: Environment, catalog: Register[CatalogEntry], key: str, grac
     segment = segment_of(place.name) if place.kind == "segment" else None
     if segment is None:
         return Holders(info, "kept", [Holder(None, UNKNOWN.text)])
-    return _of_segment(env, db_uuid, info, records, place.incarnation, segment, now, grace_ms)
+    manifests = {incarnation: record.manifest for incarnation, record in records.items()}
+    ends = ends_of(manifests, UnixMs(now - keep_ms))
+    return _of_segment(env, db_uuid, info, manifests, ends, place.incarnation, segment, now, grace_ms)
 
 
 def _dead_database(env: Environment, catalog: Register[CatalogEntry], db_uuid: str) -> str | None:
@@ -115,19 +119,18 @@ def _of_segment(
     env: Environment,
     db_uuid: str,
     info: ObjectInfo,
-    records: dict[Incarnation, Record],
+    manifests: dict[Incarnation, Manifest],
+    ends: dict[Incarnation, Manifest],
     incarnation: Incarnation,
     segment: SegmentName,
     now: UnixMs,
     grace_ms: int,
 ) -> Holders:
-    manifests = {each: record.manifest for each, record in records.items()}
     manifest = manifests.get(incarnation)
     name = info.key[len(keys.database_prefix(db_uuid)) :]
     named = manifest is not None and str(segment) in manifest.segments
     if manifest is not None and named:
-        end = ends_of(manifests)[incarnation]
-        if str(segment) in end.segments:
+        if str(segment) in ends[incarnation].segments:
             return Holders(info, "alive", list(_holders(manifest, segment, manifests)))
         if (
             manifest.deleted_at is None
@@ -157,6 +160,16 @@ def _holders(
     def needs(txid: TXID) -> bool:
         return any(part.segment == segment for part in lineage(manifest, txid).parts)
 
+    if manifest.deleted_at is not None and manifest.removal is None:
+        children = [
+            m.branch_id
+            for m in manifests.values()
+            if m.parent and m.parent.incarnation == manifest.incarnation
+        ]
+        if children:
+            yield Holder(
+                branch, f"it was deleted, and {', '.join(sorted(children)[:_NAMES])} can restore what it was"
+            )
     if manifest.deleted_at is None:
         if needs(manifest.head_txid):
             yield Holder(branch, f"its head, txid {manifest.head_txid}, is made of it")

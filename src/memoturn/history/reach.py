@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import EMPTY, TXID
+from memoturn.base.txids import EMPTY, TXID, UnixMs
 from memoturn.manifest import rules
 from memoturn.manifest.coverage import kept, lineage
 from memoturn.manifest.model import Manifest
@@ -47,17 +47,35 @@ def inherited_by(manifest: Manifest, pins: Mapping[Incarnation, Iterable[TXID]])
     return [at for at in found if at is not None]
 
 
-def ends_of(manifests: Manifests) -> dict[Incarnation, Manifest]:
-    """What each manifest will be when all that waits has been done: boundaries cut, tombstones for good."""
+def lasting(manifests: Manifests, since: UnixMs) -> frozenset[Incarnation]:
+    """Tombstones that keep their history for those who descend from them, because they were deleted after `since`.
+
+    What a branch has inherited can be restored for as long as what it has committed itself. Burners are scratch: of
+    them only what others stand on is kept.
+    """
+    tombstones = {
+        incarnation
+        for incarnation, m in manifests.items()
+        if m.deleted_at is not None and m.removal is None and m.ttl_at is None and m.deleted_at > since
+    }
+    return frozenset(tombstones - childless(manifests)) if tombstones else frozenset()
+
+
+def ends_of(manifests: Manifests, since: UnixMs) -> dict[Incarnation, Manifest]:
+    """What each manifest will be when all that waits has been done: boundaries cut, tombstones for good.
+
+    Tombstones set after `since` last while they have descendants.
+    """
+    last = lasting(manifests, since)
     given_up = {
         incarnation: manifest
-        if manifest.deleted_at is None or manifest.removal is not None
+        if manifest.deleted_at is None or manifest.removal is not None or incarnation in last
         else replace(manifest, removal="history")
         for incarnation, manifest in manifests.items()
     }
     pins = pins_of(given_up)
     return {
-        incarnation: end_of(manifest, pins.get(incarnation, NO_PINS))
+        incarnation: manifest if incarnation in last else end_of(manifest, pins.get(incarnation, NO_PINS))
         for incarnation, manifest in manifests.items()
     }
 

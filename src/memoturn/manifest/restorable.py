@@ -108,10 +108,10 @@ def _own(manifest: Manifest) -> Iterator[Run]:
     begin = max(first, manifest.exact_txid)
     points: dict[TXID, Kind] = {}
     if manifest.parent is not None:
-        # Positions of the parent that the branch keeps from being removed.
+        # Positions of the parent that the branch keeps from being removed; one that it was reset to is not its own.
         positions = [t for t in (head, *manifest.checkpoints.values()) if t < manifest.exact_txid]
         needed = kept(manifest, manifest.exact_txid, positions).inherited
-        points.update((txid, "fork") for txid in needed if txid >= floor)
+        points.update((txid, "fork") for txid in needed if floor <= txid < first)
     if head < first:
         points[head] = "fork"
     names = map(SegmentName.parse, manifest.segments)

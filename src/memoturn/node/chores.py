@@ -84,7 +84,7 @@ class Chores:
                 raised += done.exact[0] != done.exact[1] or done.floor[0] != done.floor[1]
                 bases += len(done.bases)
                 written += done.bytes
-        collector = Collector(engine.env, self._grace, self._budget)
+        collector = self._collector(engine)
         collect_entry(collector, engine.catalog, key, held)
         tally = collector.tally
         if held.record.collected and not tally.objects:
@@ -93,6 +93,10 @@ class Chores:
         what = _told(tally, raised, bases)
         self._note(Job("collect", db_uuid), began, what or "nothing is dead", written)
         return "useful" if what else "idle"
+
+    def _collector(self, engine: Engine) -> Collector:
+        keep = engine.settings.history.longest_secs
+        return Collector(engine.env, self._grace, self._budget, keep_secs=keep)
 
     def _entry(self, engine: Engine, db_uuid: str) -> tuple[str, Held[CatalogEntry]] | None:
         """The catalog entry of a database, and where it lies; None if its name stands for another by now."""
@@ -120,7 +124,7 @@ class Chores:
                 continue
             entry = held.record
             if entry.deleted_at is not None or (entry.ttl_at is not None and entry.ttl_at <= now):
-                collector = Collector(engine.env, self._grace, self._budget)
+                collector = self._collector(engine)
                 collect_entry(collector, engine.catalog, info.key, held)
                 found = found or collector.tally.objects > 0
         return "useful" if found else "idle"

@@ -133,7 +133,6 @@ class Engine:
         self.catalog = Register(CatalogEntry, check_catalog, self.bucket, around.watch, ids)
         self.manifests = Register(Manifest, check_manifest, self.bucket, around.watch, ids)
         self.notes = Notes(self._notes_home)
-        self.in_front: set[object] = set()
         self.maintenance: Maintenance | None = None
         if settings.maintenance.on and (surroundings is None or surroundings.maintained):
             self.maintenance = Maintenance(self, threaded=surroundings is None)
@@ -153,7 +152,6 @@ class Engine:
             on_unshipped=self.shipper.notice,
             on_owned=self._keep,
             publisher=Publisher(self.manifests, clock, ids, settings.history.gc_grace_secs),
-            in_front=self.in_front,
             on_shipped=_nothing if self.maintenance is None else self.maintenance.shipped,
             grace=settings.history.gc_grace_secs,
         )

@@ -1,9 +1,8 @@
 """Background work of one engine: a thread that does what is due, a piece at a time, within a budget.
 
-It begins with the first shipment, or with the first branch that is used when the store has been open for a moment:
-a program that opens a store, looks and goes is not kept waiting. It ends when the engine is closed, after the piece
-in hand. An error ends a piece of work and never the thread: it is counted, logged with the branch's name, and the
-work is tried again after a pause that doubles.
+It begins with the first branch that is used, so that opening a store costs nothing, and ends when the engine is
+closed, after the piece in hand. An error ends a piece of work and never the thread: it is counted, logged with the
+branch's name, and the work is tried again after a pause that doubles.
 
 `step` does what is most overdue; the thread does nothing else, so whoever has a clock of his own may call it instead.
 """
@@ -33,8 +32,6 @@ _NO_HASTE: Final = 5.0
 """Seconds after which it is early enough to hear of something that is due much later."""
 _LEAST_PAUSE: Final = 5.0
 """Seconds between two passes over a database at least."""
-_SHORT: Final = 1.0
-"""Seconds for which a process that has shipped nothing does no background work."""
 _PATIENCE: Final = 30.0
 """Seconds for which closing waits for a request that is on its way."""
 
@@ -60,7 +57,7 @@ class Maintenance:
         history = settings.history
         self.notes: Final = engine.notes
         self._clock = engine.clock
-        self._opened_at, self._began = engine.clock.now_ms(), engine.clock.monotonic()
+        self._opened_at = engine.clock.now_ms()
         self._engine = weakref.ref(engine, lambda _: self._wake_up())
         pace = Pace(idle=settings.maintenance.idle_secs, collect=max(history.gc_grace_secs / 4, _LEAST_PAUSE))
         self._timetable = Timetable(pace)
@@ -70,7 +67,6 @@ class Maintenance:
             share=history.work_share,
             bytes_per_second=history.work_bytes_per_second,
             stopped=lambda: self._closing,
-            busy=engine.in_front.__len__,
         )
         rate = settings.maintenance.drill_bytes_per_minute
         drills = Drills(engine, self.notes, rate) if rate else None
@@ -96,7 +92,7 @@ class Maintenance:
         with self._wake:
             self._names[branch.db_uuid] = name
             self._used[branch.db_uuid, branch.branch_id] = None
-            self._rouse(_NO_HASTE, start=self._clock.monotonic() - self._began > _SHORT)
+            self._rouse(_NO_HASTE)
 
     def shipped(self, branch: Branch, size: int) -> None:
         """So many bytes of a branch's commits were linked."""
@@ -111,15 +107,13 @@ class Maintenance:
         """Something of a database was deleted."""
         with self._wake:
             self._touched.add(db_uuid)
-            self._rouse(_NO_HASTE, start=self._clock.monotonic() - self._began > _SHORT)
+            self._rouse(_NO_HASTE)
 
-    def _rouse(self, within: float, start: bool = True) -> None:
+    def _rouse(self, within: float) -> None:
         """See to it that the thread hears of it in time."""
         if self._closing or not self._threaded:
             return
         if self._thread is None:
-            if not start:
-                return
             self._thread = threading.Thread(target=self._run, name="memoturn-maintenance", daemon=True)
             self._thread.start()
         elif self._asleep_until > self._clock.monotonic() + within:
@@ -129,20 +123,19 @@ class Maintenance:
 
     def _run(self) -> None:
         try:
-            while not self._closing and self._engine() is not None:
-                self._sleep(self._step_of_engine())
+            while not self._closing:
+                wait = self._step_of_engine()
+                with self._wake:
+                    if self._closing or self._engine() is None:
+                        return
+                    if self._touched or self._shipped or self._used:
+                        continue
+                    self._asleep_until = float("inf") if wait is None else self._clock.monotonic() + wait
+                    if wait is None or wait > 0:
+                        self._wake.wait(wait)
+                    self._asleep_until = float("-inf")
         except Stopped:
             return
-
-    def _sleep(self, seconds: float | None) -> None:
-        """Until somebody has something to tell, and for so long at most."""
-        with self._wake:
-            heard = self._touched or self._shipped or self._used
-            if heard or seconds == 0 or self._closing or self._engine() is None:
-                return
-            self._asleep_until = float("inf") if seconds is None else self._clock.monotonic() + seconds
-            self._wake.wait(seconds)
-            self._asleep_until = float("-inf")
 
     def _step_of_engine(self) -> float | None:
         engine = self._engine()

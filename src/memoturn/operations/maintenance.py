@@ -174,8 +174,9 @@ def gc(
     how many objects were looked at and how many of them are removed. Raises `DatabaseNotFoundError`.
     """
     engine.check_open()
-    grace = engine.settings.history.gc_grace_secs
-    collector = Collector(engine.env, grace, budget, dry_run, progress)
+    settings = engine.settings.history
+    grace = settings.gc_grace_secs
+    collector = Collector(engine.env, grace, budget, dry_run, progress, settings.longest_secs)
     if database is None:
         collect_all(collector, engine.catalog)
     else:
@@ -214,8 +215,9 @@ def why_retained(engine: Engine, object_key: str) -> Retained:
     """Who holds an object of the store. Raises `NotFoundError` if there is none under that key."""
     engine.check_open()
     key = object_key.strip("/")
-    grace_ms = round(engine.settings.history.gc_grace_secs * 1000)
-    info, state, holders = holders_of(engine.env, engine.catalog, key, grace_ms)
+    settings = engine.settings.history
+    grace_ms, keep_ms = round(settings.gc_grace_secs * 1000), settings.longest_secs * 1000
+    info, state, holders = holders_of(engine.env, engine.catalog, key, grace_ms, keep_ms)
     return Retained(
         info.key,
         info.size,

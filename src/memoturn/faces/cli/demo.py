@@ -37,8 +37,11 @@ _HARM: Final = (
         ),
     ),
     (
-        "“these tracks look like duplicates”",
-        ("DELETE FROM Track WHERE TrackId NOT IN (SELECT min(TrackId) FROM Track GROUP BY AlbumId)",),
+        "“these tracks look like duplicates, and foreign keys are in the way”",
+        (
+            "PRAGMA foreign_keys=OFF",
+            "DELETE FROM Track WHERE TrackId NOT IN (SELECT min(TrackId) FROM Track GROUP BY AlbumId)",
+        ),
     ),
     ("“nobody uses this table”", ("DROP TABLE PlaylistTrack",)),
 )
