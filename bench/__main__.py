@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from bench import background, branches, collection, commits, history, models, reads
+from bench import background, branches, collection, commits, history, memories, models, reads, recall
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -19,7 +19,17 @@ _README = Path(__file__).parent.parent / "README.md"
 _HEAD = "| figure | must reach | measured | peer | reached |\n| --- | --- | --- | --- | --- |"
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
-_GROUPS = ["branches", "reads", "commits", "models", "collection", "history", "background"]
+_GROUPS = [
+    "branches",
+    "reads",
+    "commits",
+    "models",
+    "memories",
+    "recall",
+    "collection",
+    "history",
+    "background",
+]
 
 
 def main(names: list[str]) -> None:
@@ -48,6 +58,10 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
         yield from commits.figures(scratch)
     if "models" in groups:
         yield from models.figures(scratch)
+    if "memories" in groups:
+        yield from memories.figures()
+    if "recall" in groups:
+        yield from recall.figures()
     if "collection" in groups:
         yield from collection.figures()
     if "history" in groups:

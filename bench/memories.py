@@ -54,7 +54,11 @@ def figures() -> Iterator[Figure]:
             memory.ingest(batch)
         rate = len(batches) * 1000 / (time.perf_counter() - begin)
         yield Figure(
-            f"ingest in batches of 1,000, {DIMENSION} dim", "≥ 10,000 a second", f"{rate:,.0f}", "", rate >= 10_000
+            f"ingest in batches of 1,000, {DIMENSION} dim",
+            "≥ 10,000 a second",
+            f"{rate:,.0f}",
+            "",
+            rate >= 10_000,
         )
         yield from _recall(sample, memory, "10,000", 2, 6)
         items = [[sample.memory(f"topic{number % 50}")] for number in range(1100)]

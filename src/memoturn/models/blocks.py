@@ -9,21 +9,26 @@ always computed in the same way from the same rows.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memoturn.base.cache import GenerationalCache
+from memoturn.models import bm25
+from memoturn.models.bm25 import Singles
 from memoturn.models.memories import BLOCK_BITS
 from memoturn.models.memory_draft import TYPES
 from memoturn.models.reserved import Connection, ask, ask_trusted
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+T = TypeVar("T", bound=np.generic)
+
+_numbers: Final = itertools.count()
 
 Stamps = tuple[tuple[int, int], ...]
 """Which stamp each block has."""
@@ -105,11 +110,43 @@ def read_block(connection: Connection, block: int) -> Block:
     return Block(seqs, types, sessions, sources, since, ends, expire, words_, places, unit)
 
 
-class Frame:
-    """All memories at a position, in the order of their `seq`, and the vectors block by block."""
+def _beside_each_other(blocks: list[Block]) -> list[Block]:
+    """The same blocks with vectors of one dimension in one piece of memory, which is read through faster."""
+    if len({block.vectors.shape[1] for block in blocks}) != 1:
+        return blocks
+    whole = np.concatenate([block.vectors for block in blocks])
+    ends = np.cumsum([len(block.vectors) for block in blocks])
+    return [
+        block._replace(vectors=whole[end - len(block.vectors) : end])
+        for block, end in zip(blocks, ends, strict=True)
+    ]
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+
+class Worth(NamedTuple):
+    """What a term is worth by BM25: for each memory, for its neighbourhood, and for each session."""
+
+    alone: Singles
+    nearby: Singles
+    session: Singles
+
+    def weight(self) -> int:
+        """How many bytes it takes, about."""
+        return sum(values.nbytes for values in self) + 256
+
+
+Worths = GenerationalCache[tuple[int, str], Worth]
+"""By the number of a group, and a term."""
+
+
+class Frame:
+    """All memories at a position, in the order of their `seq`, and the vectors block by block.
+
+    `worths` keeps what terms that were asked for are worth among them.
+    """
+
+    def __init__(self, blocks: Sequence[Block], worths: Worths) -> None:
         self.blocks = blocks
+        self.worths = worths
         self.starts = np.cumsum([0, *(len(block.seqs) for block in blocks)])
         (
             self.seqs,
@@ -143,12 +180,13 @@ class Frame:
         for block, start in zip(self.blocks, self.starts, strict=False):
             if block.vectors.shape[1] != len(vector):
                 continue
+            # Row by row, so that a cosine does not depend on what else is in the block.
             if len(block.rows) == len(block.seqs):
                 end = start + len(block.rows)
-                np.dot(block.vectors, vector, out=scores[start:end])
+                np.vecdot(block.vectors, vector, out=scores[start:end])
                 found[start:end] = True
             elif len(block.rows):
-                scores[start + block.rows] = block.vectors @ vector
+                scores[start + block.rows] = np.vecdot(block.vectors, vector)
                 found[start + block.rows] = True
         return scores, found
 
@@ -160,14 +198,24 @@ class Frame:
         return group
 
 
+def _stand_together(sessions: Ints) -> bool:
+    """Whether the memories of every session follow each other already."""
+    heads = np.concatenate([sessions[:1], sessions[1:][sessions[1:] != sessions[:-1]]])
+    heads = heads[heads != 0]
+    return len(np.unique(heads)) == len(heads)
+
+
 class Group:
     """Some memories of a frame, those of a session beside each other in the order in which they were learned.
 
-    `rows` are their places in the frame; `places` is the reverse, -1 for what is not among them; `session`
-    numbers their sessions. It holds from `begins` to before `ends`, when another memory expires.
+    `rows` are their places in the frame; `places` is the reverse, -1 for what is not among them. `session` numbers
+    their sessions, `around` says how many stand around each, itself included; `number` is the group's own, and the
+    scales are BM25's. It holds from `begins` to before `ends`, when another memory
+    expires.
     """
 
     def __init__(self, frame: Frame, now: int, include_superseded: bool) -> None:
+        self.number = next(_numbers)
         living = frame.expires > now
         gone, coming = frame.expires[~living], frame.expires[living]
         self.begins = int(gone.max()) if len(gone) else -NEVER
@@ -176,13 +224,12 @@ class Group:
             living &= frame.until == NEVER
         rows = np.flatnonzero(living)
         sessions = frame.sessions[rows]
-        if len(rows) and (sessions != sessions[0]).any():
+        if not _stand_together(sessions):
             order = np.argsort(sessions, kind="stable")
             rows, sessions = rows[order], sessions[order]
         self.rows: Ints = rows
         self.places: Ints = np.full(len(frame.seqs), -1, np.int64)
         self.places[rows] = np.arange(len(rows))
-        self.words: Singles = frame.words[rows].astype(np.float32)
         are_turns = frame.seqs[rows] >= FIRST_TURN
         together = (sessions[1:] == sessions[:-1]) & (sessions[1:] != 0) & (are_turns[1:] == are_turns[:-1])
         self.session: Ints = np.concatenate([rows[:1] * 0, np.cumsum(~together)])
@@ -190,11 +237,20 @@ class Group:
         for distance in range(1, 3):
             same = self.session[distance:] == self.session[:-distance]
             self._joined.append(same.astype(np.float32))
-        self.session_words: Singles = np.bincount(self.session, weights=self.words).astype(np.float32)
-        self.nearby_words = self.nearby(self.words)
+        self._is_whole = len(rows) == len(frame.seqs) and bool((rows[1:] > rows[:-1]).all())
+        words = self.of(frame.words).astype(np.float32)
+        self.scale = bm25.scale(words, bm25.B_ALONE)
+        self.scale_nearby = bm25.scale(self.nearby(words), bm25.B_NEARBY)
+        in_session = np.bincount(self.session, weights=words).astype(np.float32)
+        self.scale_session = bm25.scale(in_session, bm25.B_SESSION)
+        self.around = self.nearby(np.ones(len(rows), np.float32))
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def of(self, values: NDArray[T]) -> NDArray[T]:
+        """The values of these memories among those of all."""
+        return values if self._is_whole else values[self.rows]
 
     def nearby(self, values: Singles) -> Singles:
         """For each memory the sum of what stands from two before it to two after it in its session."""
@@ -211,6 +267,7 @@ class Frames:
     def __init__(self, budget: int) -> None:
         self._blocks: GenerationalCache[tuple[str, int, int], Block] = GenerationalCache(budget, Block.weight)
         self._frames: GenerationalCache[tuple[str, Stamps], Frame] = GenerationalCache(budget, Frame.weight)
+        self._worths: Worths = GenerationalCache(budget // 4, Worth.weight)
 
     def at(self, connection: Connection, database: str, turns: bool = False) -> Frame:
         """The frame of the position that the connection shows; `database` is the uuid."""
@@ -219,14 +276,17 @@ class Frames:
             stamps += tuple(ask(connection, _TURN_STAMPS))
         frame = self._frames.get((database, stamps))
         if frame is None:
-            frame = Frame([self._block(connection, database, *stamp) for stamp in stamps])
+            frame = Frame(self._blocks_of(connection, database, stamps), self._worths)
             self._frames.put((database, stamps), frame)
         return frame
 
-    def _block(self, connection: Connection, database: str, block: int, stamp: int) -> Block:
-        key = (database, block, stamp)
-        found = self._blocks.get(key)
-        if found is None:
-            found = read_block(connection, block)
-            self._blocks.put(key, found)
-        return found
+    def _blocks_of(self, connection: Connection, database: str, stamps: Stamps) -> list[Block]:
+        found = {block: self._blocks.get((database, block, stamp)) for block, stamp in stamps}
+        missing = [(block, stamp) for block, stamp in stamps if found[block] is None]
+        read = [read_block(connection, block) for block, _ in missing]
+        if len(read) > 1:
+            read = _beside_each_other(read)
+        for (block, stamp), there in zip(missing, read, strict=True):
+            found[block] = there
+            self._blocks.put((database, block, stamp), there)
+        return [block for block in found.values() if block is not None]

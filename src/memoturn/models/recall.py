@@ -10,25 +10,31 @@ before everything.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from memoturn.base.settings import RecallSettings
-from memoturn.models.blocks import TURN, Bools, Frame, Group, Singles, key_of, number_of_type
+from memoturn.models import bm25
+from memoturn.models.blocks import (
+    TURN,
+    Bools,
+    Frame,
+    Group,
+    Ints,
+    Worth,
+    key_of,
+    number_of_type,
+)
+from memoturn.models.bm25 import Singles
 from memoturn.models.recall_terms import occurrences, terms_of
 from memoturn.models.reserved import Connection, ask
 
-_K1: Final = 1.2
-_B: Final = 0.4
-"""How much the length of one memory counts: what is said in passing is short."""
-_B_NEARBY: Final = 0.75
-_B_SESSION: Final = 0.5
 _DIGITS: Final = 9
 _NEAR: Final = np.float32(1e-4)
 """More than what sums of 32 bits can be wrong by."""
+_NOTHING: Final = Worth(*[np.zeros(0, np.float32)] * 3)
 _TOPIC: Final = "SELECT seq FROM __memoturn_memories WHERE topic_key = ?"
 
 
@@ -132,24 +138,17 @@ def _keyword(
     connection: Connection, frame: Frame, group: Group, text: str, turns: bool, settings: RecallSettings
 ) -> list[Channel]:
     """BM25 over the memory, over its neighbourhood and over its session."""
-    size, sessions = len(group), len(group.session_words)
-    alone, nearby = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    session = np.zeros(sessions, np.float32)
-    scale = _scale(group.words, _B)
-    scale_nearby = _scale(group.nearby_words, _B_NEARBY)
-    scale_session = _scale(group.session_words, _B_SESSION)
+    alone, nearby = np.zeros(len(group), np.float32), np.zeros(len(group), np.float32)
+    session = np.zeros(len(group.scale_session), np.float32)
     for term in terms_of(text):
-        places = group.places[frame.rows_of(occurrences(connection, term, turns))]
-        places = places[places >= 0]
-        if not len(places):
-            continue
-        times = np.bincount(places, minlength=size).astype(np.float32)
-        having = int(np.count_nonzero(times))
-        rarity = np.float32(math.log(1 + (size - having + 0.5) / (having + 0.5)) * (_K1 + 1))
-        _add(alone, times, scale, rarity)
-        _add(nearby, group.nearby(times), scale_nearby, rarity)
-        in_session = np.bincount(group.session[places], minlength=sessions).astype(np.float32)
-        _add(session, in_session, scale_session, rarity)
+        worth = frame.worths.get((group.number, term))
+        if worth is None:
+            worth = _worth(frame, group, occurrences(connection, term, turns))
+            frame.worths.put((group.number, term), worth)
+        if len(worth.alone):
+            alone += worth.alone
+            nearby += worth.nearby
+            session += worth.session
     return [
         ("keyword", settings.keyword, alone),
         ("keyword_nearby", settings.keyword_nearby, nearby),
@@ -157,24 +156,29 @@ def _keyword(
     ]
 
 
-def _scale(words: Singles, b: float) -> Singles:
-    """BM25's denominator without the count of the term; `b` says how much the length counts."""
-    return words * np.float32(_K1 * b / max(float(words.mean()), 1.0)) + np.float32(_K1 * (1 - b))
-
-
-def _add(total: Singles, times: Singles, scale: Singles, rarity: np.float32) -> None:
-    """Add what a term is worth that occurs so many times: the more, the less each."""
-    worth = times / (times + scale)
-    worth *= rarity
-    total += worth
+def _worth(frame: Frame, group: Group, seqs: Ints) -> Worth:
+    """What a term is worth that occurs in these memories; empty if none of them is in the group."""
+    places = group.places[frame.rows_of(seqs)]
+    places = places[places >= 0]
+    if not len(places):
+        return _NOTHING
+    size, sessions = len(group), len(group.scale_session)
+    times = np.bincount(places, minlength=size).astype(np.float32)
+    in_session = np.bincount(group.session[places], minlength=sessions).astype(np.float32)
+    rarity = bm25.rarity(size, int(np.count_nonzero(times)))
+    return Worth(
+        bm25.worth(times, group.scale, rarity),
+        bm25.worth(group.nearby(times), group.scale_nearby, rarity),
+        bm25.worth(in_session, group.scale_session, rarity),
+    )
 
 
 def _vector(frame: Frame, group: Group, vector: Singles, settings: RecallSettings) -> list[Channel]:
     """The cosine with the memory, and the mean of those with its neighbourhood."""
     scores, found = frame.cosines(vector)
-    alone = scores[group.rows]
+    alone, having = group.of(scores), group.of(found)
     nearby = group.nearby(alone)
-    nearby /= np.maximum(group.nearby(found[group.rows].astype(np.float32)), 1)
+    nearby /= group.around if having.all() else np.maximum(group.nearby(having.astype(np.float32)), 1)
     return [("vector", settings.vector, alone), ("vector_nearby", settings.vector_nearby, nearby)]
 
 
