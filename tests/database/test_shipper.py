@@ -116,3 +116,25 @@ def test_nothing_is_kept_of_a_branch_that_has_nothing_left(shipper: Shipper, fai
     assert branch.shipped.acquire(timeout=20)
     shipper.close()
     assert (shipper._pauses, shipper._waiting, shipper._flying) == ({}, {}, set())
+
+
+@pytest.mark.parametrize("side_by_side", [1, 3])
+def test_so_many_are_shipped_side_by_side_and_no_more(side_by_side: int, failures: Failures) -> None:
+    shipper = Shipper(SystemClock(), 0.0, FULL, failures, side_by_side)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        begun.release()
+        assert go_on.wait(timeout=20)
+
+    branches = [Waiting(work) for _ in range(4)]
+    for branch in branches:
+        shipper.notice(branch)
+    for _ in range(side_by_side):
+        assert begun.acquire(timeout=20)
+    assert not begun.acquire(timeout=0.05)
+    go_on.set()
+    for branch in branches:
+        assert branch.shipped.acquire(timeout=20)
+    shipper.close()
+    assert failures.errors == []

@@ -1,7 +1,8 @@
 """Ships what branches have committed, a little later than it was committed and several branches side by side.
 
 One thread keeps the time; each branch that is due is shipped on a small pool, so that one slow request delays no
-other branch. A branch that fails is tried again after a pause that doubles. An idle branch costs nothing.
+other branch. Where no request is slow, a pool of one takes less from those who commit meanwhile. A branch that
+fails is tried again after a pause that doubles. An idle branch costs nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +35,18 @@ class Shipper:
     """Started by the first commit; `close` stops it and leaves what is unshipped to the caller."""
 
     def __init__(
-        self, clock: Clock, interval: float, full: int, on_failure: Callable[[Shippable, Exception], None]
+        self,
+        clock: Clock,
+        interval: float,
+        full: int,
+        on_failure: Callable[[Shippable, Exception], None],
+        side_by_side: int = 4,
     ) -> None:
         self._clock = clock
         self._interval = interval
         self._full = full
         self._on_failure = on_failure
+        self._side_by_side = side_by_side
         self._wake = threading.Condition()
         self._due: list[tuple[float, int, Shippable]] = []
         # By the number of a branch, only while it waits, ships or has failed: later the number may be another's.
@@ -87,7 +94,7 @@ class Shipper:
             self._pool.shutdown()
 
     def _start(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="memoturn-ship")
+        self._pool = ThreadPoolExecutor(self._side_by_side, thread_name_prefix="memoturn-ship")
         self._thread = threading.Thread(target=self._run, name="memoturn-shipper", daemon=True)
         self._thread.start()
 

@@ -169,7 +169,8 @@ class Engine:
             check_name("node", settings.node_id)
         node_id = f"{settings.node_id or 'n'}_{ids.ulid(clock.now_ms())}"
         commit = settings.commit
-        shipper = Shipper(clock, commit.ship_interval_ms / 1000, commit.ship_bytes, _on_ship_failure)
+        interval, side_by_side = commit.ship_interval_ms / 1000, 1 if bucket.is_local else 4
+        shipper = Shipper(clock, interval, commit.ship_bytes, _on_ship_failure, side_by_side)
         if home is None:
             return Surroundings(node_id, bucket, AloneWatch(), NoNeighbours(), shipper)
         node = home / "node"
