@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from memoturn.base.errors import AlreadyExistsError, UnavailableError, UndecidedWriteError
-from memoturn.base.txids import TXID
 from memoturn.bucket import NO_VERSION, ObjectNotFound, StaleVersionError, Version, conditional
 from memoturn.bucket.conditional import ConditionalWriter, Outcome, Unread
 from memoturn.database import publish
 from memoturn.database.branch import Branch
-from memoturn.history import census, collection
+from memoturn.history import census, collection, retaining
 from memoturn.manifest import keys, rules
+from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
+from memoturn.operations import second_look
 from memoturn.segments.pack_build import build_pack
 
 from . import disk
@@ -29,10 +30,10 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 _REFUSALS = (AlreadyExistsError, StaleVersionError, ObjectNotFound)
 
 
-def caught_after(within: int) -> str:
+def caught_after(within: int, heat: float = 2.0, upkeep: int = 0, pause: float | None = None) -> str:
     """The first violation. Fails if there is none in that many seeds."""
     for seed in range(within):
-        failure = simulate(seed, heat=2.0).failure
+        failure = simulate(seed, heat, upkeep, pause).failure
         if failure is not None:
             print(f"caught by seed {seed}: {failure}")
             return str(failure)
@@ -141,21 +142,16 @@ def compaction_drops_what_children_stand_on(patch: pytest.MonkeyPatch) -> None:
 
 
 def retention_without_the_floor_step(patch: pytest.MonkeyPatch) -> None:
-    """History is unlinked as soon as its time has come, and nobody was told before that it would be."""
+    """History is unlinked as its boundary rises: nobody is told before, and nobody looks again."""
+    real = retaining.apply
 
-    def cut_at_once(exact: Any, floor: Any, pins: Any) -> Any:
-        def wish(m: Any) -> Any:
-            return m if m.deleted_at is not None else rules.cut(m, m.exact_txid, m.floor_txid, pins)
+    def apply(manifest: Manifest, done: Any) -> Manifest:
+        raised = real(manifest, done)
+        return rules.cut(raised, raised.exact_txid, raised.floor_txid, ())
 
-        return wish
-
-    patch.setattr(collection, "_cut_at", cut_at_once)
-    patch.setattr(census.Censuses, "boundaries", lambda self, _incarnation: [_BOUNDARY])
-    patch.setattr(collection, "says_deleted", lambda _boundaries, _manifest: False)
-    patch.setattr(collection, "says_removed", lambda _boundaries: False)
-
-
-_BOUNDARY = census.Boundary("", TXID(0), TXID(0), None, None)
+    patch.setattr(retaining, "apply", apply)
+    for look in ("after_fork", "after_rewind", "after_reset"):
+        patch.setattr(second_look, look, lambda *_: None)
 
 
 def publishers_are_trusted(patch: pytest.MonkeyPatch) -> None:
@@ -174,17 +170,30 @@ def publishers_are_trusted(patch: pytest.MonkeyPatch) -> None:
         (acknowledge_before_the_cas, 20),
         (acknowledge_before_the_sync, 50),
         (shipping_is_a_matter_of_txids, 1500),
-        (collection_without_grace, 500),
-        (grace_by_local_clock, 500),
-        (compaction_drops_what_children_stand_on, 500),
-        (retention_without_the_floor_step, 1000),
-        (publishers_are_trusted, 1000),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_a_broken_engine_is_caught(broken: Patch, within: int, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
     caught_after(within)
+
+
+@pytest.mark.parametrize(
+    ("broken", "within", "pause"),
+    [
+        (collection_without_grace, 30, 0.01),
+        (grace_by_local_clock, 100, 0.01),
+        (compaction_drops_what_children_stand_on, 500, 0.01),
+        (retention_without_the_floor_step, 200, 0.01),
+        (publishers_are_trusted, 500, 0.1),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else str(value),
+)
+def test_broken_maintenance_is_caught(
+    broken: Patch, within: int, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    caught_after(within, heat=0.3, upkeep=3, pause=pause)
 
 
 @pytest.mark.parametrize(
