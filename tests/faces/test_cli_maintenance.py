@@ -66,6 +66,10 @@ def test_the_state_of_the_history_is_shown_with_what_was_done_to_it(agent: Cli) 
     assert (tried["head_txid"], tried["packs_above_base"], tried["depth"]) == (2, 0, 1)
     assert main["objects"] == 7
     assert database["bytes"] > main["bytes"] > 0
+    assert database["bytes_shipped"] > 0
+    assert (
+        database["write_amplification"] == round(database["bytes_written"] / database["bytes_shipped"], 3) > 0
+    )
     agent("maintenance", "status", "nobody", code=3)
 
 

@@ -389,6 +389,8 @@ class Engine:
                 branch.rest()
             except MemoturnError as error:
                 _log.warning("branch %s keeps commits in the log: %s", branch.branch_id, error)
+        if self.maintenance is not None:
+            self.maintenance.note_shipped()
         self._closed = "this Memoturn was closed; open a new one"
         log = self.env.log
         if log is not None:

@@ -157,6 +157,19 @@ class Maintenance:
             if thread.is_alive():
                 _log.warning("%s is still under way, and is left alone", name_of(self._running))
 
+    def note_shipped(self) -> None:
+        """Note what was shipped at the very end."""
+        with self._wake:
+            shipped, self._shipped = self._shipped, {}
+        self._note_shipped(shipped)
+
+    def _note_shipped(self, shipped: dict[tuple[str, str], int]) -> None:
+        sizes: dict[str, int] = {}
+        for (db_uuid, _), size in shipped.items():
+            sizes[db_uuid] = sizes.get(db_uuid, 0) + size
+        for db_uuid, size in sizes.items():
+            self.notes.add(db_uuid, shipped=size)
+
     def abandon_after_fork(self) -> None:
         """In a forked child: the thread is the parent's."""
         self._closing = True
@@ -184,12 +197,9 @@ class Maintenance:
         now = self._clock.monotonic()
         for db_uuid, branch_id in used:
             self._timetable.used(db_uuid, branch_id, now)
-        sizes: dict[str, int] = {}
-        for (db_uuid, branch_id), size in shipped.items():
+        for db_uuid, branch_id in shipped:
             self._timetable.shipped(db_uuid, branch_id, now)
-            sizes[db_uuid] = sizes.get(db_uuid, 0) + size
-        for db_uuid, size in sizes.items():
-            self.notes.add(db_uuid, shipped=size)
+        self._note_shipped(shipped)
         for db_uuid in touched:
             self._timetable.touched(db_uuid, now)
 
