@@ -182,6 +182,15 @@ class Oracle:
         ]
         return not any(entry.deleted_at is None for entry in entries)
 
+    def is_half_made(self, manifest: Manifest) -> bool:
+        """Whether a fork was written by a process that died before it had looked again, and so told nobody of it.
+
+        What it stands on may have been removed meanwhile. Nothing can have been written on it then.
+        """
+        parent = manifest.parent
+        told = any(pin.incarnation == manifest.incarnation for pin in self.pins)
+        return parent is not None and not told and manifest.head_txid == parent.fork_txid
+
     def may_be_linked(self, key: str) -> bool:
         """Whether it is a pack that the owner of a branch may still add to its head."""
         place = keys.place_of(key)

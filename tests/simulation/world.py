@@ -661,6 +661,7 @@ class Epilogue:
                 not versions
                 or versions[-1].record.deleted_at is not None
                 or versions[-1].record.ttl_at is not None
+                or self._oracle.is_half_made(versions[-1].record)
             ):
                 continue
             for verb in (client.rewind, client.write, client.read):
@@ -730,6 +731,8 @@ class Epilogue:
         for incarnation, line in oracle.lines.items():
             m = line.manifest
             if m.deleted_at is not None or m.ttl_at is not None or oracle.is_dead(line.key):
+                continue
+            if oracle.is_half_made(m):
                 continue
             names = oracle.nameable(line)
             require(m.head_txid in names, f"{line.key}: the head at {m.head_txid} cannot be named")
