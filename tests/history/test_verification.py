@@ -11,13 +11,15 @@ import pytest
 from memoturn import Memoturn, TxidNotRetainedError, Verified
 from memoturn.base.errors import CheckpointNotFoundError, InvalidRequestError
 from memoturn.base.ids import Ids
-from memoturn.base.txids import TXID, UnixMs
+from memoturn.base.txids import TXID, PageNo, UnixMs
 from memoturn.faces.embedded.client import Database
 from memoturn.history.budget import Budget, Stopped
 from memoturn.history.verification import Restoring
 from memoturn.manifest import keys, rules
 from memoturn.manifest.segment_name import SegmentName
-from memoturn.segments.base_write import BaseWriter
+from memoturn.pages.upper import UpperPages
+from memoturn.segments.base_write import BaseWriter, Copies
+from memoturn.segments.copies import encode_copy
 from memoturn.segments.frame import crc32
 from memoturn.segments.pack import TRAILER, TRANSACTION_COLUMNS, parse_pack_tail
 from memoturn.segments.tail import NeedMore
@@ -51,7 +53,12 @@ def one(mt: Memoturn, address: str = "x", **how: object) -> Verified:
     return found[0]
 
 
-def write_base(db: Database, txid: int, change: Callable[[int, bytes], bytes] = lambda _, page: page) -> None:
+def write_base(
+    db: Database,
+    txid: int,
+    change: Callable[[int, bytes], bytes] = lambda _, page: page,
+    copies: Copies | None = None,
+) -> None:
     """Give the branch a base at a position, of what `change` makes of its pages."""
     engine, branch = db._engine, branch_of(db)
     view = branch.view_at(TXID(txid))
@@ -59,7 +66,7 @@ def write_base(db: Database, txid: int, change: Callable[[int, bytes], bytes] = 
     key = keys.segment_key(branch.db_uuid, branch.incarnation, str(name))
     numbers = range(1, view.page_count + 1)
     pages = [(number, change(number, view.page(number))) for number in numbers]  # type: ignore[arg-type]
-    writer = BaseWriter(TXID(txid), view.page_count, UnixMs(0), pages)  # type: ignore[arg-type]
+    writer = BaseWriter(TXID(txid), view.page_count, UnixMs(0), pages, copies=copies)  # type: ignore[arg-type]
     engine.bucket.put(key, list(writer))
     engine.bucket.put(keys.base_index_key(key), writer.index_object)
     engine.manifests.update(branch.key, lambda m: rules.add_base(m, name))
@@ -200,6 +207,24 @@ def test_a_base_that_is_not_what_was_committed_is_found_by_the_pack_that_still_r
     found = one(mt, points=0)
     assert not found.ok
     assert objects(mt, "ltx")[-1].name in str(found.problem)
+
+
+def test_a_copy_in_an_index_that_differs_from_its_page_is_found(mt: Memoturn, db: Database) -> None:
+    class Wrong:
+        def offer(self, pgno: PageNo, page: bytes) -> None:
+            pass
+
+        def chosen(self) -> list[bytes]:
+            return [encode_copy(PageNo(2), bytes(4096))]
+
+    fill(db, 3)
+    write_base(db, 4, copies=UpperPages())
+    assert mt.maintenance.verify("x", at=4)[0].ok
+    fill(db, 1)
+    write_base(db, 5, copies=Wrong())
+    found = mt.maintenance.verify("x", at=5)[0]
+    assert found.problem is not None
+    assert "base/5-1.idx has a copy of page 2 that differs" in found.problem
 
 
 def test_pages_that_are_as_recorded_but_no_database_are_found_by_sqlite(mt: Memoturn, db: Database) -> None:

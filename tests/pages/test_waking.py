@@ -41,6 +41,30 @@ def test_an_idle_branch_is_awake_after_four_requests_whatever_its_age(commits: i
         assert before > 4
 
 
+def test_a_deep_tree_costs_no_request_for_each_of_its_levels() -> None:
+    bucket = Counted()
+    engine = _engine(bucket)
+    databases.create(engine, "a", None)
+    branch = engine.branch("a")
+    sql.sql(engine, WHERE, "CREATE TABLE t(id INTEGER PRIMARY KEY, x BLOB)", None)
+    sql.sql(
+        engine,
+        WHERE,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+        "INSERT INTO t SELECT i, randomblob(3000) FROM n",
+        None,
+    )
+    branch.ship()
+    compact(engine, branch, idle=True)
+    sql.sql(engine, WHERE, "UPDATE t SET x = 'new' WHERE id % 500 = 1", None)
+    branch.ship()
+    compact(engine, branch, idle=True)
+    engine.close()
+    for wanted in (2, 999, 1998):
+        asked = woken(bucket, f"SELECT x FROM t WHERE id = {wanted}")
+        assert sorted(request.split()[0] for request in asked) == ["get", "get", "ranges", "tail", "tail"]
+
+
 def test_a_small_pack_is_read_in_one_request() -> None:
     bucket = Counted()
     engine = _engine(bucket)

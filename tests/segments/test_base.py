@@ -13,6 +13,7 @@ from memoturn.segments.base import BLOCK_PAGES, TRAILER, BaseIndex, NotLoadedErr
 from memoturn.segments.base_write import BaseWriter
 from memoturn.segments.checksum import CHECKSUM_FLAG
 from memoturn.segments.columns import U16, U32, U64, pack_column
+from memoturn.segments.copies import decode_copy, encode_copy, split_copies
 from memoturn.segments.frame import crc32, decode_frame
 from memoturn.segments.ltx import decode_ltx
 from memoturn.segments.tail import NeedMore
@@ -27,6 +28,21 @@ def write(pages: list[bytes], txid: int = 9, expected: Checksum | None = None) -
     snapshot = b"".join(writer)
     assert writer.snapshot_length == len(snapshot)
     return snapshot, writer.index_object
+
+
+class Some:
+    """Copies the pages of these numbers."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = numbers
+        self.copies: list[bytes] = []
+
+    def offer(self, pgno: PageNo, page: bytes) -> None:
+        if pgno in self.numbers:
+            self.copies.append(encode_copy(pgno, page))
+
+    def chosen(self) -> list[bytes]:
+        return self.copies
 
 
 def opened(data: bytes) -> BaseIndex:
@@ -138,11 +154,11 @@ def test_a_tail_without_the_directory_says_how_much_it_takes() -> None:
     writer = BaseWriter(TXID(9), BLOCK_PAGES + 1, UnixMs(0), many_pages(BLOCK_PAGES + 1))
     list(writer)
     data = writer.index_object
-    assert parse_base_tail(b"", len(data)) == NeedMore(60)
-    assert parse_base_tail(data[-59:], len(data)) == NeedMore(60)
-    assert parse_base_tail(data[-60:], len(data)) == NeedMore(68)
+    assert parse_base_tail(b"", len(data)) == NeedMore(68)
     assert parse_base_tail(data[-67:], len(data)) == NeedMore(68)
-    assert isinstance(parse_base_tail(data[-68:], len(data)), BaseIndex)
+    assert parse_base_tail(data[-68:], len(data)) == NeedMore(76)
+    assert parse_base_tail(data[-75:], len(data)) == NeedMore(76)
+    assert isinstance(parse_base_tail(data[-76:], len(data)), BaseIndex)
 
 
 def test_an_empty_database_has_a_base() -> None:
@@ -187,7 +203,66 @@ def test_writing_takes_memory_for_the_index_and_not_for_the_pages() -> None:
     assert peak < 4 << 20
 
 
-SMALL = write([text(n) for n in range(1, 71)])[1]
+def with_copies(count: int, *numbers: int) -> bytes:
+    pages = many_pages(count)
+    writer = BaseWriter(TXID(9), count, UnixMs(0), pages, copies=Some(*numbers))
+    list(writer)
+    return writer.index_object
+
+
+def test_copies_are_the_pages_and_come_with_a_tail_that_holds_them_all() -> None:
+    pages = [text(n) for n in range(1, 71)]
+    writer = BaseWriter(
+        TXID(9), 70, UnixMs(0), [(PageNo(n), page) for n, page in enumerate(pages, 1)], copies=Some(1, 40, 70)
+    )
+    list(writer)
+    data = writer.index_object
+    index = opened(data)
+    assert index.has_copies
+    assert index.memory_bytes > opened(write(pages)[1]).memory_bytes
+    for pgno in range(73):
+        assert index.copy(PageNo(pgno)) == (pages[pgno - 1] if pgno in (1, 40, 70) else None)
+
+    length = len(data) - len(write(pages)[1])
+    end = len(TRAILER.seal(*[0] * 9)) + 4
+    for tail, expected in ((end + length, True), (end + length - 1, False), (end, False)):
+        short = parse_base_tail(data[-tail:], len(data))
+        assert isinstance(short, BaseIndex)
+        assert short.has_copies is expected
+        assert short.missing is not None
+        missing = short.missing
+        short.load(missing.offset, data[missing.offset : missing.offset + missing.length])
+        assert dict(short.pages()) == dict(index.pages())
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        b"\0",
+        encode_copy(PageNo(1), text(1))[:-1],
+        encode_copy(PageNo(1), text(1)) + b"\1",
+        encode_copy(PageNo(1), text(1)[:-1]),
+        encode_copy(PageNo(1), text(1) + b"\0"),
+        encode_copy(PageNo(1), text(1))[:6] + b"\0" * 100,
+        (1).to_bytes(4, "little") + b"\0\0",
+    ],
+)
+def test_what_is_no_copy_is_refused(section: bytes) -> None:
+    wrong = Some()
+    wrong.copies.append(section)
+    writer = BaseWriter(TXID(9), 2, UnixMs(0), many_pages(2), copies=wrong)
+    list(writer)
+    with pytest.raises(CorruptError):
+        opened(writer.index_object).copy(PageNo(1))
+
+
+@given(st.binary(max_size=300))
+def test_noise_is_no_copy(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        list(map(decode_copy, dict(split_copies(data or b"\0")).values()))
+
+
+SMALL = with_copies(70, 1, 2, 70)
 
 
 def test_every_flipped_bit_of_the_index_is_noticed() -> None:
@@ -205,12 +280,12 @@ def test_every_truncation_of_the_index_is_noticed() -> None:
             parse_base_tail(SMALL[:length], length)
 
 
-@pytest.mark.parametrize("size", [0, 59, 60, len(SMALL) - 1, len(SMALL) + 1, 1 << 62])
+@pytest.mark.parametrize("size", [0, 59, 60, 67, 68, len(SMALL) - 1, len(SMALL) + 1, 1 << 62])
 def test_an_index_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(CorruptError):
         parse_base_tail(SMALL, size)
     with pytest.raises(CorruptError):
-        parse_base_tail(SMALL[-60:], size)
+        parse_base_tail(SMALL[-68:], size)
 
 
 @given(st.binary(max_size=400))
@@ -237,7 +312,7 @@ def test_a_damaged_directory_is_noticed_before_any_block_is_loaded() -> None:
     list(writer)
     data = writer.index_object
     for at in range(8):
-        tail = bytearray(data[-68:])
+        tail = bytearray(data[-76:])
         tail[at] ^= 1
         with pytest.raises(CorruptError, match="directory gives CRC-32"):
             parse_base_tail(tail, len(data))
@@ -250,7 +325,7 @@ def forge(page_count: int, anchors: list[int], lengths: list[int], crcs: list[in
     return (
         block
         + directory
-        + TRAILER.seal(9, 0, CHECKSUM_FLAG, length, CHECKSUM_FLAG, page_count, crc32(directory))
+        + TRAILER.seal(9, 0, CHECKSUM_FLAG, length, CHECKSUM_FLAG, page_count, crc32(directory), 0, 0)
     )
 
 
@@ -280,7 +355,7 @@ def test_a_hostile_index_never_points_outside_of_the_snapshot(
 
 @pytest.mark.parametrize("page_count", [71, (1 << 32) - 1])
 def test_no_trailer_makes_a_reader_allocate_what_is_not_there(page_count: int) -> None:
-    trailer = TRAILER.seal(9, 0, CHECKSUM_FLAG, 0, CHECKSUM_FLAG, page_count, 0)
+    trailer = TRAILER.seal(9, 0, CHECKSUM_FLAG, 0, CHECKSUM_FLAG, page_count, 0, 0, 0)
     tracemalloc.start()
     with pytest.raises(CorruptError, match="but the object has"):
         parse_base_tail(trailer, 10_000)

@@ -74,8 +74,9 @@ def test_a_pack_of_format_version_1_is_readable() -> None:
         assert decode_ltx(part).post_checksum == transaction.checksum == CHECKSUM_FLAG | transaction.txid
 
 
-def test_a_base_of_format_version_1_is_readable() -> None:
-    snapshot, data = vector("base-1.ltx"), vector("base-1.idx")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_base_of_every_format_version_is_readable(version: int) -> None:
+    snapshot, data = vector("base-1.ltx"), vector(f"base-{version}.idx")
     index = parse_base_tail(data, len(data))
     assert isinstance(index, BaseIndex)
     assert (index.txid, index.time, index.page_count) == (9, 1_760_000_000_009, 70)
@@ -87,5 +88,7 @@ def test_a_base_of_format_version_1_is_readable() -> None:
         stored = snapshot[frame.offset : frame.offset + frame.length]
         assert crc32(stored) == frame.crc32
         assert decode_frame(stored) == formula_page(pgno)
+        copy = index.copy(PageNo(pgno))
+        assert copy == (formula_page(pgno) if version == 2 and pgno in (1, 7) else None)
     assert decode_ltx(snapshot).post_checksum == index.checksum
     assert all(len(page) == PAGE_SIZE for _, page in decode_ltx(snapshot).pages)

@@ -14,6 +14,7 @@ from memoturn.manifest import keys, rules
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.pages.store import Version
+from memoturn.pages.upper import UpperPages
 from memoturn.pages.view import View, open_view
 from memoturn.segments.base import BaseIndex, parse_base_tail
 from memoturn.segments.base_write import BaseWriter
@@ -50,7 +51,9 @@ def write_base(
         name = SegmentName.base(txid, manifest.epoch, upload.mark)
         key = keys.segment_key(db_uuid, manifest.incarnation, str(name))
         cached.clear()
-        writer = BaseWriter(txid, view.page_count, time, _pages(env, view, cached, budget), view.checksum)
+        writer = BaseWriter(
+            txid, view.page_count, time, _pages(env, view, cached, budget), view.checksum, UpperPages()
+        )
         env.bucket.put(key, upload.chunks(writer))
         index = writer.index_object
         env.bucket.put(keys.base_index_key(key), index)

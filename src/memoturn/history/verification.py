@@ -66,7 +66,7 @@ class Restoring:
     def __init__(self, bucket: Bucket, ids: Ids, db_uuid: str, branch_id: str) -> None:
         bucket = bucket.afresh()
         self._manifests = Register(Manifest, check_manifest, bucket, AloneWatch(), ids, cached=1000)
-        self._store = SegmentStore(bucket, _CACHE, index_bytes=_INDEXES)
+        self._store = SegmentStore(bucket, _CACHE, index_bytes=_INDEXES, trust_copies=False)
         self._ids = ids
         self._db_uuid = db_uuid
         self._key = keys.manifest_key(db_uuid, branch_id)

@@ -50,11 +50,6 @@ def incarnation_of(segment_key: str) -> str:
     return "/".join(segment_key.split("/", 3)[:3])
 
 
-def is_base(segment_key: str) -> bool:
-    """Whether a base lies there, rather than a pack."""
-    return segment_key.split("/", 4)[3] == "base"
-
-
 def base_index_key(base_key: str) -> str:
     """Where the index of the base at `base_key` lies."""
     return base_key.removesuffix(".ltx") + ".idx"

@@ -25,6 +25,7 @@ from memoturn.models.foreign import check_schema
 from memoturn.node.engine import Engine
 from memoturn.operations import databases
 from memoturn.operations.positions import see, view_of
+from memoturn.pages.upper import UpperPages
 from memoturn.segments.base_write import BaseWriter
 
 Progress = Callable[[int, int], None]
@@ -63,7 +64,8 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
         if source.page_count:
             base = SegmentName.base(TXID(1), 1)
             key = keys.segment_key(db_uuid, incarnation, str(base))
-            writer = BaseWriter(TXID(1), source.page_count, now, _with_progress(source, progress))
+            pages = _with_progress(source, progress)
+            writer = BaseWriter(TXID(1), source.page_count, now, pages, copies=UpperPages())
             engine.bucket.put(key, upload.chunks(iter(writer)))
             engine.bucket.put(keys.base_index_key(key), writer.index_object)
             first = rules.imported(first, base)

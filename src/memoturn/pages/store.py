@@ -73,10 +73,14 @@ class SegmentStore:
         settings: CacheSettings,
         disk: DiskTier | None = None,
         index_bytes: int | None = None,
+        trust_copies: bool = True,
     ) -> None:
+        """With `trust_copies` a page may come from the index of a base; else both are read and compared."""
         self.bucket = bucket
         self._settings = settings
         self._local = bucket.is_local
+        self._trust_copies = trust_copies
+        self._use_copies = not (self._local and trust_copies)
         self._block = settings.block_bytes
         self._disk = disk
         self._pages: GenerationalCache[Version, bytes] = GenerationalCache(
@@ -101,16 +105,32 @@ class SegmentStore:
         """A page of the base at `key`, empty if it has none. Raises `CorruptError` as `page` does."""
         page = self._pages.get((key, None, page_no))
         if page is None:
-            try:
-                frame = index.find(page_no)
-            except NotLoadedError as missing:
-                self._load(key, index, missing.span)
-                frame = index.find(page_no)
-            if frame is None:
-                return b""
-            page = self._decode(key, frame.offset, frame.length, frame.crc32)
+            copy = index.copy(page_no) if self._use_copies else None
+            page = copy if copy is not None and self._trust_copies else self._base_page(key, index, page_no)
+            if copy is not None and copy != page:
+                raise CorruptError(
+                    f"{keys.base_index_key(key)} has a copy of page {page_no} that differs from it"
+                )
             self._pages.put((key, None, page_no), page)
         return page
+
+    def _base_page(self, key: str, index: BaseIndex, page_no: PageNo) -> bytes:
+        try:
+            frame = index.find(page_no)
+        except NotLoadedError as missing:
+            self._load(key, index, missing.span)
+            frame = index.find(page_no)
+        if frame is None:
+            return b""
+        return self._decode(key, *frame[:3], self._first_bytes(index, frame.offset))
+
+    def _first_bytes(self, index: BaseIndex, offset: int) -> int:
+        """How much of a base to read from its beginning when nothing of it was read before; 0 for the page alone."""
+        if index.snapshot_length <= _FIRST_BYTES:
+            return index.snapshot_length
+        # Whoever begins with page 1 goes on to the roots of the trees, and to what SQLite put below them first:
+        # a root is split when it has some 450 children, into pages that follow them. Copies have all that.
+        return 0 if index.has_copies or offset >= self._block else _FIRST_BYTES
 
     def aside(self) -> SegmentStore:
         """A store for one who reads a great deal once: it shares the indexes and leaves the cached pages alone."""
@@ -137,7 +157,7 @@ class SegmentStore:
         index = self._indexes.get(key)
         if index is None:
             # Where a request costs more than bytes, the whole table of all but the largest bases comes with its end.
-            length = _TAIL if self._local else _MAX_TABLE
+            length = _MAX_TABLE if self._use_copies else _TAIL
             index = self._open_index(keys.base_index_key(key), parse_base_tail, length)
             self._indexes.put(key, index)
         if not isinstance(index, BaseIndex):
@@ -172,16 +192,16 @@ class SegmentStore:
         """Remember the index of a segment that was just written."""
         self._indexes.put(key, index)
 
-    def _decode(self, key: str, offset: int, length: int, crc: int) -> bytes:
+    def _decode(self, key: str, offset: int, length: int, crc: int, first_bytes: int = 0) -> bytes:
         try:
-            frame = self._read(key, offset, length)
+            frame = self._read(key, offset, length, first_bytes)
             if crc32(frame) != crc:
                 frame = self._read_again(key, offset, length, crc)
         except ObjectNotFound:
             raise SegmentGoneError(key) from None
         return decode_frame(frame)
 
-    def _read(self, key: str, offset: int, length: int) -> bytes | memoryview:
+    def _read(self, key: str, offset: int, length: int, first_bytes: int) -> bytes | memoryview:
         buffer = self._buffers.get(key)
         window = 0
         if buffer is not None:
@@ -190,10 +210,8 @@ class SegmentStore:
                 return buffer.data[offset - start : offset - start + length]
             if end - length < offset <= end + self._block:
                 window = min(max(buffer.window * 2, _FIRST_WINDOW), _MAX_WINDOW)
-        elif not self._local and offset < self._block and keys.is_base(key):
-            # Whoever begins with page 1 goes on to the roots of the trees, and to what SQLite put below them first:
-            # a root is split when it has some 450 children, into pages that follow them.
-            window = _FIRST_BYTES - offset
+        elif first_bytes and not self._local:
+            return self._read_blocks(key, 0, first_bytes, 0)[offset : offset + length]
         if self._local:
             data = self.bucket.get_range(key, offset, max(length, window))
             self._buffers.put(key, _Buffer(offset, data, window))

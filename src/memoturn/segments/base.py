@@ -1,7 +1,8 @@
 """A base is the whole database at one txid: an LTX snapshot, and beside it an index of its frames.
 
 The snapshot is one object and nothing but an LTX file, because the reference tools refuse bytes after its
-end; the index is a second object of about 6 bytes a page. Layout in docs/format/base.md.
+end; the index is a second object of about 6 bytes a page, with a copy of some pages that most queries begin
+with. Layout in docs/format/base.md.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from typing import Final, NamedTuple
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import EMPTY, TXID, Checksum, PageNo, UnixMs
 from memoturn.segments.columns import U16, U32, U64, WIDTH, Code, split_columns
+from memoturn.segments.copies import decode_copy, split_copies
 from memoturn.segments.frame import Frame, crc32
 from memoturn.segments.tail import NeedMore, Trailer
 
-TRAILER: Final = Trailer("base index", b"MTBX", 1, struct.Struct("<QQQQQII"))
-"""Txid, commit time, post-apply checksum, snapshot's bytes and file checksum, pages, CRC of the directory."""
+TRAILER: Final = Trailer("base index", b"MTBX", 2, struct.Struct("<QQQQQIIII"))
+"""Txid, commit time, post-apply checksum, snapshot's bytes and file checksum, pages, CRC of the directory, bytes
+and CRC of the copies."""
+
+TRAILER_1: Final = Trailer("base index", b"MTBX", 1, struct.Struct("<QQQQQII"))
+"""That of indexes without copies."""
 
 ANCHOR_PAGES: Final = 64
 """One absolute offset for so many pages; the lengths in between lead to each of them."""
@@ -69,7 +75,8 @@ class BaseIndex:
     """
 
     __slots__ = (
-        "_blocks", "_directory", "checksum", "file_checksum", "page_count", "snapshot_length", "time", "txid",
+        "_blocks", "_copied", "_copies", "_directory", "checksum", "file_checksum", "page_count",
+        "snapshot_length", "time", "txid",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +97,8 @@ class BaseIndex:
         self.page_count: Final = page_count
         (self._directory,) = split_columns(memoryview(directory), [(U32, len(directory) // WIDTH[U32])])
         self._blocks: list[_Block | None] = [None] * len(self._directory)
+        self._copies: bytes | None = None
+        self._copied: dict[int, memoryview] | None = None
 
     def find(self, pgno: PageNo, until: TXID = EMPTY, since: TXID = EMPTY) -> Frame | None:
         """The frame of a page, or None for the lock page and pages beyond the database.
@@ -118,6 +127,25 @@ class BaseIndex:
             )
         return Frame(offset, length, crcs[entry])
 
+    def copy(self, pgno: PageNo) -> bytes | None:
+        """The page, if the index has a copy of it and that is loaded. Raises `CorruptError` if it is none."""
+        copied = self._copied
+        if copied is None:
+            if self._copies is None:
+                return None
+            copied = self._copied = dict(split_copies(self._copies))
+        packed = copied.get(pgno)
+        return None if packed is None else decode_copy(packed)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether copies of pages are loaded."""
+        return bool(self._copies)
+
+    def keep_copies(self, section: bytes | memoryview) -> None:
+        """Take in the copies, whose CRC was verified."""
+        self._copies, self._copied = bytes(section), None
+
     def pages(self) -> Iterator[tuple[PageNo, Frame]]:
         """Every page of the database, ascending. Raises `NotLoadedError` at the first that is not loaded."""
         for pgno in map(PageNo, range(1, self.page_count + 1)):
@@ -128,7 +156,9 @@ class BaseIndex:
     def memory_bytes(self) -> int:
         """About how much memory the index takes."""
         loaded = len(self._blocks) - self._blocks.count(None)
-        return loaded * min(_FULL_BLOCK, self.page_count * 8) + len(self._blocks) * 64
+        return (
+            loaded * min(_FULL_BLOCK, self.page_count * 8) + len(self._blocks) * 64 + len(self._copies or b"")
+        )
 
     @property
     def missing(self) -> Span | None:
@@ -165,28 +195,39 @@ def parse_base_tail(tail: bytes | memoryview, object_size: int) -> BaseIndex | N
     """Read a base's index from the last bytes of its index object, with all of the table that they contain.
 
     `NeedMore` says how many are needed when `tail` has too few to begin; what of the table is missing
-    afterwards, `BaseIndex.missing` tells. Raises `CorruptError` if the index is damaged.
+    afterwards, `BaseIndex.missing` tells. Copies are there if `tail` holds them all. Raises
+    `CorruptError` if the index is damaged.
     """
     view = memoryview(tail)
-    values = TRAILER.open(view, object_size)
+    values = TRAILER.open(view, object_size, TRAILER_1)
     if isinstance(values, NeedMore):
         return values
-    txid, time, checksum, snapshot_length, file_checksum, page_count, directory_crc = values
+    txid, time, checksum, snapshot_length, file_checksum, page_count, directory_crc, *copied = values
+    copies_length, copies_crc = copied or (0, None)
+    trailer_size = TRAILER.size if copied else TRAILER_1.size
     blocks = -(-page_count // BLOCK_PAGES)
-    end_length = blocks * WIDTH[U32] + TRAILER.size
+    end_length = blocks * WIDTH[U32] + trailer_size
     table_length = sum(block_span(page_count, blocks - 1)) if blocks else 0
-    if table_length + end_length != object_size:
+    if table_length + copies_length + end_length != object_size:
         raise CorruptError(
-            f"base index: {page_count} pages take {table_length + end_length} bytes, "
+            f"base index: {page_count} pages take {table_length + copies_length + end_length} bytes, "
             f"but the object has {object_size}"
         )
     if len(view) < end_length:
         return NeedMore(end_length)
-    directory = bytes(view[-end_length : -TRAILER.size])
+    directory = bytes(view[-end_length:-trailer_size])
     if crc32(directory) != directory_crc:
         raise CorruptError(
             f"base index: directory gives CRC-32 {crc32(directory):08x}, the trailer says {directory_crc:08x}"
         )
     index = BaseIndex(txid, time, checksum, snapshot_length, file_checksum, page_count, directory)
     index.load(object_size - len(view), view)
+    copies_start = len(view) - end_length - copies_length
+    if copies_crc is not None and copies_start >= 0:
+        copies = view[copies_start : copies_start + copies_length]
+        if crc32(copies) != copies_crc:
+            raise CorruptError(
+                f"base index: copies give CRC-32 {crc32(copies):08x}, the trailer says {copies_crc:08x}"
+            )
+        index.keep_copies(copies)
     return index

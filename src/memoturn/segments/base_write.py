@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from memoturn.base.errors import CorruptError
 from memoturn.base.txids import LOCK_PAGE, TXID, Checksum, PageNo, UnixMs
@@ -23,6 +23,16 @@ from memoturn.segments.ltx import (
 _CHUNK: Final = 1 << 20
 
 
+class Copies(Protocol):
+    """Chooses the pages of which the index gets a copy, so that whoever opens it need not fetch them."""
+
+    def offer(self, pgno: PageNo, page: bytes) -> None:
+        """Look at a page. They come in order, each once."""
+
+    def chosen(self) -> Iterable[bytes]:
+        """What `encode_copy` made of those to be copied, when every page has been offered; less than 4 GiB."""
+
+
 class BaseWriter:
     """The snapshot of a database, as chunks of about 1 MiB to be iterated once; then `index_object`.
 
@@ -38,10 +48,12 @@ class BaseWriter:
         time: UnixMs,
         pages: Iterable[tuple[PageNo, bytes]],
         expected: Checksum | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self._header: Final = LtxHeader(page_count, TXID(1), txid, time, Checksum(0))
         self._pages: Final = pages
         self._expected: Final = expected
+        self._copies: Final = copies
         self._anchors: Final = array(U64)
         self._lengths: Final = array(U16)
         self._crcs: Final = array(U32)
@@ -65,6 +77,8 @@ class BaseWriter:
                 self._add(LOCK_PAGE, offset, 0, 0)
             self._add(pgno, offset, length, crc32(block, crc32(prefix)))
             offset += length
+            if self._copies is not None:
+                self._copies.offer(pgno, page)
 
             chunk += (prefix, block)
             chunk_length += length
@@ -114,6 +128,7 @@ class BaseWriter:
                 + pack_column(U32, self._crcs[pages])
             )
         directory = pack_column(U32, map(crc32, blocks))
+        copies = b"" if self._copies is None else b"".join(self._copies.chosen())
         trailer = TRAILER.seal(
             self._header.max_txid,
             self._header.timestamp_ms,
@@ -122,8 +137,10 @@ class BaseWriter:
             file_checksum,
             commit,
             crc32(directory),
+            len(copies),
+            crc32(copies),
         )
-        return b"".join((*blocks, directory, trailer))
+        return b"".join((*blocks, copies, directory, trailer))
 
     def _finished(self) -> tuple[Checksum, int, Checksum]:
         if self._end is None:

@@ -36,8 +36,15 @@ class Trailer(NamedTuple):
         body = self.fields.pack(*values) + self.version.to_bytes(4, "little")
         return body + crc32(body).to_bytes(4, "little") + self.magic
 
-    def open(self, tail: memoryview, object_size: int) -> tuple[Any, ...] | NeedMore:
-        """The values of the trailer at the end of `tail`; raises `CorruptError` for anything else."""
+    def open(
+        self, tail: memoryview, object_size: int, former: Trailer | None = None
+    ) -> tuple[Any, ...] | NeedMore:
+        """The values of the trailer at the end of `tail`; raises `CorruptError` for anything else.
+
+        `former` is the trailer of the version before, shorter than this one; its values are fewer.
+        """
+        if former is not None and (object_size < self.size or _version(tail) == former.version):
+            return former.open(tail, object_size)
         if object_size < self.size or len(tail) > object_size:
             raise CorruptError(
                 f"{self.kind}: {len(tail)} bytes of an object of {object_size} cannot be the end of one"
@@ -53,3 +60,7 @@ class Trailer(NamedTuple):
         if version != self.version:
             raise CorruptError(f"{self.kind}: version {version}; this release reads version {self.version}")
         return self.fields.unpack(tail[-self.size : -_SEAL.size])
+
+
+def _version(tail: memoryview) -> int | None:
+    return None if len(tail) < _SEAL.size else int(_SEAL.unpack(tail[-_SEAL.size :])[0])
