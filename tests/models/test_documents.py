@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
-from memoturn import AlreadyExistsError, Database, InvalidRequestError, Memoturn, MemoturnError
+from memoturn import AlreadyExistsError, Database, InvalidRequestError, MemoturnError
+from tests.models.branching import Branching
 from tests.models.test_filters import fits
 from tests.support import assert_whole, branch_of, plain_connection
 
@@ -290,27 +291,12 @@ def test_indexes_come_and_go(db: Database) -> None:
 # Against a model.
 
 
-class Collections(RuleBasedStateMachine):
+class Collections(Branching):
     """Documents on a branch and a fork of it, changed and rewound, against dictionaries."""
 
     @initialize()
     def create(self) -> None:
-        self.mt = Memoturn("memory:")
-        self.mt.databases.create("x")
-        self.now: dict[str, dict[str, dict[str, Any]]] = {"main": {}}
-        self.then: dict[str, dict[int, dict[str, dict[str, Any]]]] = {"main": {0: {}}}
-
-    def teardown(self) -> None:
-        self.mt.close()
-
-    def db(self, name: str) -> Database:
-        return self.mt.db(f"x@{name}")
-
-    def branch(self, which: int) -> str:
-        return sorted(self.now)[which % len(self.now)]
-
-    def kept(self, name: str, txid: int) -> None:
-        self.then[name][txid] = copy.deepcopy(self.now[name])
+        self.begin({})
 
     @rule(
         which=st.integers(0, 1),
@@ -359,22 +345,6 @@ class Collections(RuleBasedStateMachine):
         done = docs.drop_index("c", "n") if drop else docs.create_index("c", "n")
         if done.changed:
             self.kept(name, done.txid)
-
-    @rule(which=st.integers(0, 1), back=st.integers(0, 10))
-    def rewind(self, which: int, back: int) -> None:
-        name = self.branch(which)
-        positions = sorted(self.then[name])
-        target = positions[-1 - back % len(positions)]
-        done = self.db(name).branch.rewind(target)
-        self.now[name] = copy.deepcopy(self.then[name][target])
-        self.kept(name, done.txid)
-
-    @rule()
-    def fork(self) -> None:
-        if "fork" not in self.now:
-            txid = self.db("main").branch.create("fork").txid
-            self.now["fork"] = copy.deepcopy(self.now["main"])
-            self.then["fork"] = {t: kept for t, kept in self.then["main"].items() if t <= txid}
 
     @rule(which=st.integers(0, 1), back=st.integers(0, 10))
     def read_the_past(self, which: int, back: int) -> None:

@@ -11,7 +11,7 @@ import apsw
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from memoturn import ConflictError, Database, InvalidRequestError, KvKey, Memoturn, MemoturnError
 from memoturn.base.settings import CommitSettings, Settings
@@ -19,6 +19,7 @@ from memoturn.models import kv as model
 from memoturn.models.guard import protect
 from memoturn.models.sweeping import sweep
 from tests.database.programs import Program
+from tests.models.branching import Branching
 from tests.support import ManualClock, assert_whole, branch_of, engine_of, plain_connection
 
 Opener = Callable[..., Memoturn]
@@ -403,34 +404,19 @@ def test_counters_of_several_processes_lose_nothing(open_store: Opener, file_url
 # Against a model.
 
 
-class Keys(RuleBasedStateMachine):
+class Keys(Branching):
     """A few keys on a branch and a fork of it, put, deleted, expired, swept, rewound, against dictionaries."""
 
     @initialize()
     def create(self) -> None:
         self.clock = ManualClock()
-        self.mt = Memoturn("memory:", clock=self.clock)
-        self.mt.databases.create("x")
-        self.now: dict[str, dict[str, tuple[bytes, int | None, int]]] = {"main": {}}
-        self.then: dict[str, dict[int, dict[str, tuple[bytes, int | None, int]]]] = {"main": {0: {}}}
+        self.begin({}, self.clock)
         self.versions: set[int] = set()
-
-    def teardown(self) -> None:
-        self.mt.close()
-
-    def db(self, name: str) -> Database:
-        return self.mt.db(f"x@{name}")
-
-    def branch(self, which: int) -> str:
-        return sorted(self.now)[which % len(self.now)]
 
     def living(self, name: str) -> dict[str, tuple[bytes, int | None, int]]:
         return {
             key: kept for key, kept in self.now[name].items() if kept[1] is None or kept[1] > self.clock.ms
         }
-
-    def kept(self, name: str, txid: int) -> None:
-        self.then[name][txid] = dict(self.now[name])
 
     @rule(
         which=st.integers(0, 1),
@@ -489,22 +475,6 @@ class Keys(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 15))
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
-
-    @rule(which=st.integers(0, 1), back=st.integers(0, 10))
-    def rewind(self, which: int, back: int) -> None:
-        name = self.branch(which)
-        positions = sorted(self.then[name])
-        target = positions[-1 - back % len(positions)]
-        done = self.db(name).branch.rewind(target)
-        self.now[name] = dict(self.then[name][target])
-        self.kept(name, done.txid)
-
-    @rule()
-    def fork(self) -> None:
-        if "fork" not in self.now:
-            txid = self.db("main").branch.create("fork").txid
-            self.now["fork"] = dict(self.now["main"])
-            self.then["fork"] = {t: kept for t, kept in self.then["main"].items() if t <= txid}
 
     @rule(which=st.integers(0, 1), back=st.integers(0, 10))
     def read_the_past(self, which: int, back: int) -> None:

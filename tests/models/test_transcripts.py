@@ -11,13 +11,14 @@ import apsw
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
-from memoturn import Database, InvalidRequestError, Memoturn, MemoturnError
+from memoturn import Database, InvalidRequestError, MemoturnError
 from memoturn.base.txids import UnixMs
 from memoturn.models import transcripts as model
 from memoturn.models.guard import protect, trusted
 from memoturn.models.keywords import match_any
+from tests.models.branching import Branching
 from tests.support import START_MS, ManualClock, assert_whole, branch_of, plain_connection
 
 MIB = 1 << 20
@@ -304,27 +305,12 @@ CONNECTION = _tea()
 # Against a model.
 
 
-class Sessions(RuleBasedStateMachine):
+class Sessions(Branching):
     """Turns on a branch and a fork of it, appended, deleted and rewound, against lists."""
 
     @initialize()
     def create(self) -> None:
-        self.mt = Memoturn("memory:")
-        self.mt.databases.create("x")
-        self.now: dict[str, list[tuple[str, int, str]]] = {"main": []}
-        self.then: dict[str, dict[int, list[tuple[str, int, str]]]] = {"main": {0: []}}
-
-    def teardown(self) -> None:
-        self.mt.close()
-
-    def db(self, name: str) -> Database:
-        return self.mt.db(f"x@{name}")
-
-    def branch(self, which: int) -> str:
-        return sorted(self.now)[which % len(self.now)]
-
-    def kept(self, name: str, txid: int) -> None:
-        self.then[name][txid] = list(self.now[name])
+        self.begin([])
 
     @rule(
         which=st.integers(0, 1),
@@ -350,22 +336,6 @@ class Sessions(RuleBasedStateMachine):
         if gone:
             self.now[name] = [turn for turn in self.now[name] if turn[0] != session]
             self.kept(name, done.txid)
-
-    @rule(which=st.integers(0, 1), back=st.integers(0, 10))
-    def rewind(self, which: int, back: int) -> None:
-        name = self.branch(which)
-        positions = sorted(self.then[name])
-        target = positions[-1 - back % len(positions)]
-        done = self.db(name).branch.rewind(target)
-        self.now[name] = list(self.then[name][target])
-        self.kept(name, done.txid)
-
-    @rule()
-    def fork(self) -> None:
-        if "fork" not in self.now:
-            txid = self.db("main").branch.create("fork").txid
-            self.now["fork"] = list(self.now["main"])
-            self.then["fork"] = {t: kept for t, kept in self.then["main"].items() if t <= txid}
 
     @invariant()
     def every_branch_is_what_the_model_says(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from memoturn import Database, InvalidRequestError, Memoturn, MemoturnError
 from memoturn.base.errors import SqlError
@@ -17,6 +17,7 @@ from memoturn.models import embedding
 from memoturn.models import matrix as hot
 from memoturn.models import vectors as model
 from memoturn.models.filters import compile_filter
+from tests.models.branching import Branching
 from tests.support import assert_whole, branch_of, engine_of, plain_connection
 
 
@@ -285,30 +286,18 @@ def test_too_many_candidates_are_left_to_sql(
     assert len(matrices(mt)) == 1
 
 
-class Collections(RuleBasedStateMachine):
+class Collections(Branching):
     """A collection on a branch and a fork of it, changed and rewound: the same answers with a matrix as without."""
 
     @initialize()
     def create(self) -> None:
         self.least, hot.MIN_VECTORS = hot.MIN_VECTORS, 0  # type: ignore[misc]
-        self.mt = Memoturn("memory:")
-        self.mt.databases.create("x")
-        self.now: dict[str, dict[str, list[float]]] = {"main": {}}
-        self.then: dict[str, dict[int, dict[str, list[float]]]] = {"main": {0: {}}}
+        self.begin({})
         self.made = 0
 
     def teardown(self) -> None:
-        self.mt.close()
+        super().teardown()
         hot.MIN_VECTORS = self.least  # type: ignore[misc]
-
-    def db(self, name: str) -> Database:
-        return self.mt.db(f"x@{name}")
-
-    def branch(self, which: int) -> str:
-        return sorted(self.now)[which % len(self.now)]
-
-    def kept(self, name: str, txid: int) -> None:
-        self.then[name][txid] = dict(self.now[name])
 
     @rule(
         which=st.integers(0, 1),
@@ -338,22 +327,6 @@ class Collections(RuleBasedStateMachine):
     def something_else(self, which: int) -> None:
         name = self.branch(which)
         self.kept(name, self.db(name).kv.put("n", "k", b"v").txid)
-
-    @rule(which=st.integers(0, 1), back=st.integers(0, 10))
-    def rewind(self, which: int, back: int) -> None:
-        name = self.branch(which)
-        positions = sorted(self.then[name])
-        target = positions[-1 - back % len(positions)]
-        done = self.db(name).branch.rewind(target)
-        self.now[name] = dict(self.then[name][target])
-        self.kept(name, done.txid)
-
-    @rule()
-    def fork(self) -> None:
-        if "fork" not in self.now:
-            txid = self.db("main").branch.create("fork").txid
-            self.now["fork"] = dict(self.now["main"])
-            self.then["fork"] = {t: kept for t, kept in self.then["main"].items() if t <= txid}
 
     @rule(which=st.integers(0, 1), back=st.integers(0, 10))
     def search_the_past(self, which: int, back: int) -> None:
