@@ -38,7 +38,7 @@ demo: venv
 	@$(BIN)/memoturn demo $(if $(CHINOOK),--file $(CHINOOK))
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
