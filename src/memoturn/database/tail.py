@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from memoturn.base.txids import PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
-from memoturn.pages.view import Source
+from memoturn.pages.view import Above, Trace, View
 from memoturn.segments.ltx import LtxHeader, encode_ltx
 from memoturn.segments.pack_build import PackedCommit
 
@@ -72,6 +72,7 @@ class TailView:
     __slots__ = (
         "_shipped",
         "_shipped_page",
+        "_tail",
         "_versions",
         "checksum",
         "page_count",
@@ -80,13 +81,14 @@ class TailView:
         "txid",
     )
 
-    def __init__(self, shipped: Source, tail: Tail, commit: Commit) -> None:
+    def __init__(self, shipped: View, tail: Tail, commit: Commit) -> None:
         header = commit.header
         self.txid = commit.txid
         self.page_count = header.commit
         self.checksum = commit.post_checksum
         self.time: UnixMs | None = header.timestamp_ms
         self.stretch = shipped.stretch
+        self._tail = tail
         self._shipped = shipped
         self._shipped_page = shipped.page
         self._versions = tail.versions
@@ -107,3 +109,21 @@ class TailView:
         """Whether `page` answers without asking the store."""
         # An older version of it, too, is in memory only if it is in the tail.
         return page_no > self.page_count or page_no in self._versions or self._shipped.is_in_memory(page_no)
+
+    def trace(self, page_no: PageNo) -> Trace:
+        """Which version of the page this is. One in the tail is known there only: it may yet be lost."""
+        for txid, _ in reversed(self._versions.get(page_no, ())):
+            if txid <= self.txid:
+                return Trace((f"tail {id(self._versions)}", txid, page_no), None)
+        return self._shipped.trace(page_no)
+
+    def above(self) -> Above:
+        """What the shipped view beneath is made of, and the tail."""
+        above = self._shipped.above()
+        above.parts[id(self._versions), self.txid] = self._pages
+        return above
+
+    def _pages(self) -> list[PageNo]:
+        return [
+            page_no for commit in self._tail.commits if commit.txid <= self.txid for page_no in commit.pages
+        ]

@@ -23,7 +23,7 @@ from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.manifest import keys
 from memoturn.pages.disk import DiskTier
 from memoturn.segments.base import BaseIndex, NotLoadedError, Span, parse_base_tail
-from memoturn.segments.frame import crc32, decode_frame
+from memoturn.segments.frame import Frame, crc32, decode_frame
 from memoturn.segments.pack import PackIndex, parse_pack_tail
 from memoturn.segments.tail import NeedMore
 
@@ -115,14 +115,18 @@ class SegmentStore:
         return page
 
     def _base_page(self, key: str, index: BaseIndex, page_no: PageNo) -> bytes:
-        try:
-            frame = index.find(page_no)
-        except NotLoadedError as missing:
-            self._load(key, index, missing.span)
-            frame = index.find(page_no)
+        frame = self.base_frame(key, index, page_no)
         if frame is None:
             return b""
         return self._decode(key, *frame[:3], self._first_bytes(index, frame.offset))
+
+    def base_frame(self, key: str, index: BaseIndex, page_no: PageNo) -> Frame | None:
+        """Where a page lies in the base at `key`, None if it has none."""
+        try:
+            return index.find(page_no)
+        except NotLoadedError as missing:
+            self._load(key, index, missing.span)
+            return index.find(page_no)
 
     def _first_bytes(self, index: BaseIndex, offset: int) -> int:
         """How much of a base to read from its beginning when nothing of it was read before; 0 for the page alone."""

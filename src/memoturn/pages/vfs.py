@@ -275,8 +275,18 @@ _numbers = itertools.count()
 
 def connect(file: ReaderFile) -> apsw.Connection:
     """A connection whose main database is `file`."""
-    name = f"branch-{next(_numbers)}"
-    _vfs.prepared[name] = file
+    name = _prepare(file)
     writable = isinstance(file, WriterFile)
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
     return apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_NOMUTEX, vfs=VFS_NAME)
+
+
+def attach(connection: apsw.Connection, file: ReaderFile, schema: str) -> None:
+    """Give a connection of `connect` a second database to read."""
+    connection.execute("ATTACH ? AS " + schema, (_prepare(file),))
+
+
+def _prepare(file: ReaderFile) -> str:
+    name = f"branch-{next(_numbers)}"
+    _vfs.prepared[name] = file
+    return name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError, TxidNotRetainedError
@@ -41,6 +42,20 @@ class Source(Protocol):
 
     def is_in_memory(self, page_no: PageNo) -> bool:
         """Whether `page` answers without asking the store."""
+
+
+class Trace(NamedTuple):
+    """Which version of a page a view has, and the length and CRC-32 of its frame where that is known."""
+
+    version: Version
+    frame: tuple[int, int] | None
+
+
+class Above(NamedTuple):
+    """What a view looks through: the key of its base, and the parts above it, by what they are, with their pages."""
+
+    base: str
+    parts: dict[Hashable, Callable[[], Iterable[PageNo]]]
 
 
 class Layer(NamedTuple):
@@ -170,6 +185,23 @@ class View:
                 return self._cached(spot.version) is not None
         return self._base is None or self._cached((self._base_key, None, page_no)) is not None
 
+    def trace(self, page_no: PageNo) -> Trace:
+        """Which version of the page this is, and what is known of its frame."""
+        spot = self.spot(page_no)
+        if spot is not None:
+            return Trace(spot.version, (spot.length, spot.crc32))
+        frame = None if self._base is None else self._store.base_frame(self._base_key, self._base, page_no)
+        return Trace((self._base_key, None, page_no), frame and (frame.length, frame.crc32))
+
+    def above(self) -> Above:
+        """The base, and the packs above it with their pages."""
+        parts: dict[Hashable, Callable[[], Iterable[PageNo]]] = {}
+        for _, key, since, until in self._packs:
+            parts[key, since, until] = partial(_pages_of, self._store, key, since, until)
+        for recent in self._recent:
+            parts[id(recent)] = recent.keys  # Whoever compares holds on to both views.
+        return Above(self._base_key, parts)
+
     def spot(self, page_no: PageNo) -> Spot | None:
         """Where the page lies in a pack, which always holds the same bytes there; None if it is in none."""
         for recent in self._recent:
@@ -222,6 +254,10 @@ def open_view(
             raise CorruptError(f"branch {manifest.branch_id!r} continues a parent that its manifest lacks")
         at = found.inherited
         manifest, db_uuid = parent_of(parent, at), parent.db_uuid
+
+
+def _pages_of(store: SegmentStore, key: str, since: TXID, until: TXID) -> Iterable[PageNo]:
+    return (page_no for page_no, _ in store.pack(key).pages(until, since))
 
 
 def _spot(origin: str, key: str, page_no: PageNo, frame: Frame) -> Spot:

@@ -10,6 +10,7 @@ from memoturn.base.clock import format_time, ms_of
 from memoturn.base.names import Address as BranchAddress
 from memoturn.base.names import parse_address
 from memoturn.faces.cli.command import Group, command
+from memoturn.faces.cli.diff import tell
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.output import cell
 from memoturn.faces.cli.session import Session
@@ -203,9 +204,25 @@ def reset(session: Session, db: Address, branch: Branch = None) -> None:
 
 
 @command(app, "promote")
-def promote(session: Session, db: Address, branch: Branch = None) -> None:
+def promote(
+    session: Session,
+    db: Address,
+    branch: Branch = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what differs from the branch that is the default now."),
+    ] = False,
+) -> None:
     """Make a branch the database's default one; prints the token that undoes it."""
     address = _named(db, branch)
+    if dry_run:
+        would = session.db(address).branch.promote(dry_run=True)
+        session.say(
+            would,
+            f"would promote {address}: {address.database} stands for {would.default_branch} now",
+            *tell(would.diff),
+        )
+        return
     done = session.db(address).branch.promote()
     session.say(
         done,

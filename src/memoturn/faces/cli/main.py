@@ -18,6 +18,7 @@ from memoturn.faces.cli import (
     config,
     databases,
     demo,
+    diff,
     docs,
     kv,
     maintenance,
@@ -33,6 +34,7 @@ _ORDER: Final = [
     "db",
     "branch",
     "undo",
+    "diff",
     "sql",
     "kv",
     "memory",
@@ -109,6 +111,7 @@ branches.app.add_typer(checkpoints.app, name="checkpoints")
 command(branches.app, "checkpoint")(checkpoints.checkpoint)
 command(branches.app, "rewind")(checkpoints.rewind)
 command(app, "undo")(checkpoints.undo)
+command(app, "diff")(diff.diff)
 command(app, "sql", cls=sql.SqlCommand)(sql.sql)
 app.add_typer(kv.app, name="kv")
 app.add_typer(memory.app, name="memory")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from memoturn.base.clock import Clock
 from memoturn.base.embedding import Embedder
@@ -32,11 +32,13 @@ from memoturn.faces.wire import (
     CheckpointInfo,
     DatabaseInfo,
     DeleteResult,
+    Diff,
     ExportResult,
     HistoryEntry,
     ImportResult,
     Place,
     PromoteResult,
+    Promotion,
     RestorePoints,
     RewindResult,
     Rows,
@@ -245,6 +247,16 @@ class Database:
         """Write the database as a plain SQLite file, which must not exist yet."""
         return transfer.export(self._engine, self._address, os.fspath(path), progress)
 
+    def diff(self, other: str, *, limit: int = 20, table: str | None = None) -> Diff:
+        """What is to be done to what this handle reads to come to `other`: `db@branch`, or `db@branch:position`.
+
+        Counts are exact; of each table or collection, `limit` examples at most are shown. With `table`, only that one
+        is looked at. Raises `InvalidRequestError` if the other is of another database.
+        """
+        from memoturn.operations.diff import diff
+
+        return diff(self._engine, self._address, parse_address(other), limit, table)
+
     def sync(self) -> int:
         """Ship what was committed on this branch; returns the txid up to which it is in the store."""
         return transfer.sync(self._engine, self._address)
@@ -322,8 +334,24 @@ class Branches:
         """Take back a rewind, a reset, a promotion or a deletion by the token that it returned."""
         return undo.undo(self._engine, self._database, token)
 
-    def promote(self) -> PromoteResult:
-        """Make this handle's branch the one that the database's name stands for."""
+    @overload
+    def promote(self, *, dry_run: Literal[False] = False) -> PromoteResult: ...
+
+    @overload
+    def promote(self, *, dry_run: Literal[True]) -> Promotion: ...
+
+    @overload
+    def promote(self, *, dry_run: bool) -> PromoteResult | Promotion: ...
+
+    def promote(self, *, dry_run: bool = False) -> PromoteResult | Promotion:
+        """Make this handle's branch the one that the database's name stands for.
+
+        With `dry_run` nothing is done: the answer has the diff from the branch that it stands for now.
+        """
+        if dry_run:
+            from memoturn.operations.diff import promotion
+
+            return promotion(self._engine, self._database, self._named())
         return branches.promote(self._engine, self._database, self._named())
 
     def extend(self, ttl: float | None) -> BranchInfo:

@@ -1,0 +1,54 @@
+"""diff: what differs between two positions of a database; and what promoting a branch would change."""
+
+from __future__ import annotations
+
+from memoturn.base.diffs import Diff, DiffSide, Promotion
+from memoturn.base.errors import InvalidRequestError, SegmentGoneError
+from memoturn.base.names import Address
+from memoturn.base.results import time_or_none
+from memoturn.models import diff as model
+from memoturn.node.engine import Engine
+from memoturn.operations.positions import Seen, see
+from memoturn.operations.reading import clamped
+
+
+def diff(engine: Engine, before: Address, after: Address, limit: int = 20, table: str | None = None) -> Diff:
+    """What is to be done to the content at `before` to come to that at `after`.
+
+    Counts are exact; of each table or collection, `limit` examples at most are shown. With `table`, only that one is
+    looked at. Raises `InvalidRequestError`, and what finding the positions raises.
+    """
+    if before.database != after.database:
+        raise InvalidRequestError(
+            f"{before.database!r} and {after.database!r} are two databases; a diff is between positions of one"
+        )
+    limit = clamped("the limit", limit)
+    try:
+        return _diff(engine, before, after, limit, table)
+    except SegmentGoneError:
+        try:
+            for address in (before, after):
+                engine.branch(address.database, address.branch).renew()
+            return _diff(engine, before, after, limit, table)
+        except SegmentGoneError as error:
+            raise error.as_damage() from error
+
+
+def _diff(engine: Engine, before: Address, after: Address, limit: int, table: str | None) -> Diff:
+    one, other = see(engine, before), see(engine, after)
+    now = engine.clock.now_ms()
+    found = model.compare(one.view, other.view, engine.env.prepare, now, limit, table)
+    return Diff(_side(before, one), _side(after, other), *found)
+
+
+def _side(address: Address, seen: Seen) -> DiffSide:
+    return DiffSide(
+        address.database, seen.branch.branch_id, seen.view.txid, time_or_none(seen.view.time), seen.exact
+    )
+
+
+def promotion(engine: Engine, database: str, branch_id: str, limit: int = 20) -> Promotion:
+    """What promoting a branch would change for whoever uses the database by its name; nothing is changed."""
+    default = engine.branch(database).branch_id
+    found = diff(engine, Address(database, default, None), Address(database, branch_id, None), limit)
+    return Promotion(default, branch_id, found)
