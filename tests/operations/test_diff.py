@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from memoturn.base.errors import (
@@ -233,6 +235,37 @@ def test_a_virtual_table_that_keeps_its_rows_its_own_way(db: Database) -> None:
     assert counts(db, "x@fork") == {"boxes": (1, 1, 1)}
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+@pytest.mark.parametrize("vacuum", ["NONE", "FULL", "INCREMENTAL"])
+def test_imported_files_of_other_makes(mt: Memoturn, tmp_path: Path, encoding: str, vacuum: str) -> None:
+    path = tmp_path / "made.sqlite"
+    made = apsw.Connection(str(path))
+    made.execute(
+        f"PRAGMA encoding='{encoding}'; PRAGMA auto_vacuum={vacuum}; PRAGMA page_size=4096"
+    ).fetchall()
+    made.execute("BEGIN")
+    made.execute("CREATE TABLE a(k TEXT COLLATE NOCASE PRIMARY KEY, v) WITHOUT ROWID")
+    made.execute("CREATE TABLE b(id INTEGER PRIMARY KEY, v)")
+    for n in range(700):
+        made.execute("INSERT INTO a VALUES (?, ?)", (f"Kéy {n} " + "x" * (n % 3 * 700), "v" * n))
+        made.execute("INSERT INTO b VALUES (?, ?)", (n, "v" * n * 20))
+    made.execute("COMMIT")
+    made.close()
+    mt.databases.import_file("made", path)
+    db = mt.db("made")
+    fork = db.branch.create("fork")
+    fork.sql("UPDATE a SET v = 'new' WHERE k = 'kéy 33 '")
+    fork.sql("DELETE FROM a WHERE k LIKE 'Kéy 66_ %'")
+    fork.sql("UPDATE b SET v = substr(v, 1, length(v) - 1) || 'w' WHERE id IN (5, 600)")
+    fork.sql("DELETE FROM b WHERE id BETWEEN 100 AND 299")
+    assert counts(db, "made@fork") == {"a": (0, 10, 1), "b": (0, 200, 2)}
+    assert counts(fork, "made") == {"a": (10, 0, 1), "b": (200, 0, 2)}
+    fork.sql("VACUUM")
+    assert counts(db, "made@fork") == {"a": (0, 10, 1), "b": (0, 200, 2)}
+    assert counts(db.at(0), "made") == {"a": (700, 0, 0), "b": (700, 0, 0)}
+    assert counts(db, "made@main:0") == {"a": (0, 700, 0), "b": (0, 700, 0)}
+
+
 # What is read.
 
 
@@ -241,10 +274,12 @@ def _large(db: Database) -> Database:
     db.sql("CREATE TABLE big(id INTEGER PRIMARY KEY, v)")
     db.sql("CREATE TABLE other(id INTEGER PRIMARY KEY, v)")
     db.sql("CREATE TABLE keyed(k TEXT PRIMARY KEY, v) WITHOUT ROWID")
+    db.sql("CREATE TABLE named(k TEXT PRIMARY KEY, v)")
     fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
     db.sql(f"INSERT INTO big {fill} SELECT i, printf('%0400d', i) FROM n", [90_000])
     db.sql(f"INSERT INTO other {fill} SELECT i, printf('%0400d', i) FROM n", [10_000])
     db.sql(f"INSERT INTO keyed {fill} SELECT printf('key%08d', i), printf('%0200d', i) FROM n", [20_000])
+    db.sql(f"INSERT INTO named {fill} SELECT printf('key%08d', i), printf('%0200d', i) FROM n", [20_000])
     fork = db.branch.create("fork")
     ship(db)
     return fork
@@ -270,6 +305,17 @@ def test_one_row_without_rowid_takes_a_handful_of_pages(db: Database, reads: set
     assert len(reads) <= 16
 
 
+def test_one_row_of_a_key_that_is_no_number_takes_a_handful_of_pages(
+    db: Database, reads: set[tuple[int, int]]
+) -> None:
+    fork = _large(db)
+    fork.sql("REPLACE INTO named VALUES ('key00012345', 'new')")
+    ship(fork)
+    reads.clear()
+    assert counts(db, "x@fork") == {"named": (0, 0, 1)}
+    assert len(reads) <= 40
+
+
 def test_a_table_whose_pages_are_the_same_is_not_read(db: Database, reads: set[tuple[int, int]]) -> None:
     fork = _large(db)
     fork.sql("INSERT INTO t VALUES (1)")
@@ -279,6 +325,36 @@ def test_a_table_whose_pages_are_the_same_is_not_read(db: Database, reads: set[t
     assert [table.name for table in found.tables] == ["t"]
     assert found.pages <= 2
     assert {page for _, page in reads} <= {1, 2}
+
+
+def test_a_long_value_that_changed_at_its_end_is_found_near_its_leaf(
+    db: Database, reads: set[tuple[int, int]]
+) -> None:
+    fork = _large(db)
+    fork.sql("UPDATE big SET v = v || printf('%09000d', 7) WHERE id = 45678")
+    second = fork.branch.create("second")
+    second.sql("UPDATE big SET v = substr(v, 1, length(v) - 1) || '8' WHERE id = 45678")
+    ship(fork)
+    ship(second)
+    reads.clear()
+    assert counts(fork, "x@second") == {"big": (0, 0, 1)}
+    assert fork.diff("x@second").pages <= 2
+    # The interior pages of all tables, to find the leaves that are near.
+    assert len(reads) <= 400
+
+
+def test_long_keys_of_an_index_do_not_have_every_leaf_read(db: Database, reads: set[tuple[int, int]]) -> None:
+    _large(db)
+    db.sql("CREATE TABLE notes(id INTEGER PRIMARY KEY, body)")
+    db.sql("CREATE INDEX by_body ON notes(body)")
+    db.batch([("INSERT INTO notes VALUES (?, ?)", [n, f"{n} " * 3000]) for n in range(50)])
+    third = db.branch.create("third")
+    ship(db)
+    third.sql("UPDATE notes SET body = replace(body, '2', '3') WHERE id = 22")
+    ship(third)
+    reads.clear()
+    assert counts(db, "x@third") == {"notes": (0, 0, 1)}
+    assert len(reads) <= 100
 
 
 # The models.

@@ -26,6 +26,7 @@ from memoturn.base.diffs import (
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.txids import PageNo, UnixMs
 from memoturn.models import documents, vectors
+from memoturn.models.btree import Order, format_of
 from memoturn.models.collections import identifier, unescaped
 from memoturn.models.diff_rows import Change, Row, Rows, Shown, stream
 from memoturn.models.diff_schema import (
@@ -38,7 +39,8 @@ from memoturn.models.diff_schema import (
     content_table,
     describe,
     fit,
-    is_own,
+    index_order,
+    is_internal,
     items,
     shadows,
 )
@@ -100,6 +102,11 @@ def compare(
     pages = differing(one, other)
     connection = connect(ReaderFile(one))
     with closing(connection):
+        # SQLite attaches what has the same encoding, which it knows once it has looked; an empty file may have any.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        if not one.page_count and other.page_count:
+            encoding = format_of(other.page(PageNo(1))).encoding.replace("-le", "le").replace("-be", "be")
+            connection.execute(f"PRAGMA encoding='{encoding}'").fetchall()
         attach(connection, ReaderFile(other), OTHER)
         connection.execute("PRAGMA temp_store=MEMORY; PRAGMA query_only=ON; BEGIN").fetchall()
         prepare(connection)
@@ -144,7 +151,7 @@ class _Comparison:
     def run(self, table: str | None) -> Content:
         one, other = self._items
         if table is not None and not any(
-            item.type == "table" and name.lower() == table.lower() and not is_own(name)
+            item.type == "table" and name.lower() == table.lower() and not is_internal(name)
             for name, item in (*one.items(), *other.items())
         ):
             raise InvalidRequestError(f"there is no table {table!r} at either position")
@@ -169,7 +176,7 @@ class _Comparison:
         hidden = {*self._shadows[0], *self._shadows[1]}
         for name in sorted(one.keys() | other.keys()):
             before, after = one.get(name), other.get(name)
-            if is_own(name) or name in hidden or (table is not None and name.lower() != table.lower()):
+            if is_internal(name) or name in hidden or (table is not None and name.lower() != table.lower()):
                 continue
             if before is not None and after is not None and before.type == after.type:
                 if before.sql != after.sql:
@@ -192,7 +199,7 @@ class _Comparison:
                 continue
             if name in self._shadows[0] or name in self._shadows[1]:
                 continue
-            if is_own(name):
+            if is_internal(name):
                 ours = self._ours(name)
                 if ours is not None and only is None:
                     stored.append((name, name, ours))
@@ -233,13 +240,41 @@ class _Comparison:
                 compared += self._table(before, after, ours)
             else:
                 later.append((before, after, ours))
+        if not loose_ends(self._one, self._other, self._whole_trees):
+            return
+        for before, after, ours in later:
+            compared += self._table(before, after, ours)
+        told = {table.one.root for table in compared}
+        untold = list(self._untold(told))
         loose = loose_ends(self._one, self._other, self._whole_trees)
-        if loose:
-            for before, after, ours in later:
-                compared += self._table(before, after, ours)
-            for number, key in rows_of_chains([table.one for table in compared], loose):
+        for number, key in rows_of_chains([*(table.one for table in compared), *untold], loose):
+            if number < len(compared):
                 for change in compared[number].rows.compared([[key]]):
                     compared[number].sink.add(change)
+
+    def _untold(self, told: set[PageNo]) -> Iterator[Tree]:
+        """The trees of indexes and of what only follows from others: what differs in them is known from then on."""
+        for name, before in self._items[0].items():
+            after = self._items[1].get(name)
+            if after is None or not (before.root and after.root) or before.root in told:
+                continue
+            orders: list[Order | None] = []
+            for schema, item, side in ((ONE, before, self._one), (OTHER, after, self._other)):
+                encoding = side.format.encoding
+                if item.type == "table":
+                    orders.append(describe(self._connection, schema, item).order(encoding))
+                else:
+                    orders.append(index_order(self._connection, schema, item, encoding))
+            if item.type == "index" and None in orders:
+                continue
+            trees = Tree(self._one, before.root, orders[0]), Tree(self._other, after.root, orders[1])
+            found = suspects(*trees)
+            for _ in keys(trees[0], found.one, trees[1], found.other):
+                pass
+            for _ in keys(trees[1], found.other, trees[0], found.one):
+                pass
+            if item.type == "table":
+                yield trees[0]
 
     def _may_differ(self, before: Item, after: Item) -> bool:
         astray = (self._one.astray, self._other.astray)

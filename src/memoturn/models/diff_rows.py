@@ -150,18 +150,24 @@ class Rows:
         mine, theirs = self._mine, self._theirs
         if not mine.key:
             return f"b.{theirs.rowid} = a.{mine.rowid}"
+        alias = "b" if mine.rowid is None else "c"
         pairs = [
-            (f"a.{identifier(a)}", f"b.{identifier(b)}") for a, b in zip(mine.key, theirs.key, strict=True)
+            (f"a.{identifier(a)}", f"{alias}.{identifier(b)}")
+            for a, b in zip(mine.key, theirs.key, strict=True)
         ]
         same = " AND ".join(
             f"{b} = {a} COLLATE {collation}" for (a, b), collation in zip(pairs, mine.collations, strict=True)
         )
         if mine.rowid is None:
             return same
-        # A primary key may hold NULLs, which equal nothing, in a table that has rowids.
-        mine_null = " OR ".join(f"{a} IS NULL" for a, _ in pairs)
-        theirs_null = " OR ".join(f"{b} IS NULL" for _, b in pairs)
-        return f"({same}) OR (b.{theirs.rowid} = a.{mine.rowid} AND ({mine_null}) AND ({theirs_null}))"
+        # A primary key may hold NULLs, which equal nothing, in a table that has rowids. An OR would scan the table.
+        null = " OR ".join(f"{a} IS NULL" for a, _ in pairs)
+        null_too = " OR ".join(f"{b} IS NULL" for _, b in pairs)
+        found = f"SELECT c.{theirs.rowid} FROM {theirs.source} AS c WHERE"
+        return (
+            f"b.{theirs.rowid} = CASE WHEN {null} THEN ({found} c.{theirs.rowid} = a.{mine.rowid} AND ({null_too})) "
+            f"ELSE ({found} {same}) END"
+        )
 
     def _present(self) -> str:
         # A primary key holds no NULL in a table WITHOUT ROWID.

@@ -92,12 +92,24 @@ class Fit(NamedTuple):
 
 
 def items(connection: apsw.Connection, schema: str) -> dict[str, Item]:
-    """What the schema of a view holds, by name; without what SQLite keeps for itself."""
+    """What the schema of a view holds, by name."""
     with trusted(connection):
         rows: list[Any] = connection.execute(
-            f"SELECT type, name, rootpage, sql FROM {schema}.sqlite_schema WHERE substr(name, 1, 7) <> 'sqlite_'"
+            f"SELECT type, name, rootpage, sql FROM {schema}.sqlite_schema"
         ).fetchall()
     return {row[1]: Item(*row) for row in rows}
+
+
+def index_order(connection: apsw.Connection, schema: str, item: Item, encoding: str) -> Order | None:
+    """How the tree of an index is sorted; None if that is not known here."""
+    with trusted(connection):
+        parts: list[Any] = connection.execute(
+            f"PRAGMA {schema}.index_xinfo({identifier(item.name)})"
+        ).fetchall()
+    collations = tuple(str(part[4]).upper() for part in parts)
+    if not all(map(has_collation, collations)):
+        return None
+    return Order(collations, tuple(bool(part[3]) for part in parts), encoding)
 
 
 def shadows(there: dict[str, Item]) -> dict[str, str]:
@@ -191,6 +203,6 @@ def by_rowid(shape: Shape) -> Shape:
     return shape._replace(key=(), collations=(), descending=())
 
 
-def is_own(name: str) -> bool:
-    """Whether a table holds one of our models."""
-    return is_reserved(name)
+def is_internal(name: str) -> bool:
+    """Whether something holds one of our models, or what SQLite keeps for itself."""
+    return is_reserved(name) or name.startswith("sqlite_")

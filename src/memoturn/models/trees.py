@@ -6,11 +6,12 @@ what is read is what differs, and the paths that lead there.
 
 Keys that are found may still be the same in both; but a row that differs is always found, with one exception. SQLite
 overwrites a long value in place, and then only pages of its overflow chain have changed, which nothing leads back
-from. `rows_of_chains` looks for the rows that such pages belong to, from the nearest leaves on.
+from. `rows_of_chains` looks for the rows that such pages belong to, where they are likely to be first.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -28,6 +29,7 @@ from memoturn.models.btree import (
     fields,
     format_of,
 )
+from memoturn.pages.difference import commit_of
 from memoturn.pages.view import Source
 
 _DEEPEST: Final = 64
@@ -268,13 +270,26 @@ def loose_ends(one: Side, other: Side, told: Iterable[Tree]) -> set[PageNo]:
 
 
 def rows_of_chains(trees: Sequence[Tree], loose: set[PageNo]) -> Iterator[tuple[int, Key]]:
-    """The rows to which these pages belong: the number of the tree, and the key."""
+    """The rows to which these pages belong: the number of the tree, and the key.
+
+    A chain is written in one commit with the leaf that leads to it, and beside it if there is room. So the leaves of
+    that commit are looked at first, then those of others, of either the nearest first.
+    """
+    if not loose:
+        return
+    ends = sorted(loose)
+    commits = {commit_of(trees[0].side.view, page_no) for page_no in ends} if trees else set()
     found = sorted(
-        (min(abs(page_no - end) for end in loose), number, page_no)
+        (
+            commit_of(tree.side.view, page_no) not in commits,
+            _distance(page_no, ends),
+            number,
+            page_no,
+        )
         for number, tree in enumerate(trees)
         for page_no in tree.pages()
     )
-    for _, number, page_no in found:
+    for _, _, number, page_no in found:
         tree = trees[number]
         for cell in tree.node(page_no).cells:
             if not loose:
@@ -284,3 +299,8 @@ def rows_of_chains(trees: Sequence[Tree], loose: set[PageNo]) -> Iterator[tuple[
                 if mine:
                     loose -= mine
                     yield number, tree.key(cell)
+
+
+def _distance(page_no: PageNo, ends: Sequence[PageNo]) -> int:
+    place = bisect_left(ends, page_no)
+    return min(abs(page_no - end) for end in ends[max(place - 1, 0) : place + 1])

@@ -7,7 +7,7 @@ after compaction a base holds again what packs held; the checksums of the two da
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Protocol, runtime_checkable
 
 from memoturn.base.errors import CorruptError
@@ -52,6 +52,12 @@ def differing(one: Source, other: Source) -> set[PageNo]:
                 "verify the database"
             )
     return found
+
+
+def commit_of(view: Source, page_no: PageNo) -> Hashable:
+    """Something that stands for the commit which wrote a page, or for the base that has it."""
+    found = _trace(view, page_no)
+    return None if found is None else found.version[:2]
 
 
 def _trace(view: Source, page_no: PageNo) -> Trace | None:
