@@ -206,11 +206,11 @@ class Siege:
         self.model = found
 
     def _one_writer(self) -> list[Op]:
-        """A process with a thread for each of two groups of branches."""
+        """A process with a thread for each of some groups of branches, who run each other's transactions."""
         branches = sorted(self.model)
-        cut = max(1, len(branches) // 2)
+        threads = min(len(branches), self._rng.choice([2, 3, 4]))
         child = self._nursery.take()
-        child.begin(self.task((tuple(branches[:cut]), tuple(branches[cut:]))))
+        child.begin(self.task(tuple(tuple(branches[first::threads]) for first in range(threads))))
         child.listen(until=self._rng.randint(0, 60))
         return self._kill(child)
 
