@@ -67,6 +67,14 @@ def is_ripe(part: ObjectInfo, now: UnixMs, grace_ms: int) -> bool:
     return now - part.modified_ms >= grace_ms
 
 
+def withdraw(bucket: Bucket, db_uuid: str) -> None:
+    """Take all censuses of a database back: what was dead then is counted again, from now on.
+
+    They may hold what is about to live again. If that dies once more, those who read it have their grace again.
+    """
+    bucket.delete_many([info.key for info in bucket.list(keys.census_prefix(db_uuid))])
+
+
 def boundary_of(manifest: Manifest) -> Boundary:
     """Where the history of the branch ends now."""
     return Boundary(

@@ -20,6 +20,7 @@ from memoturn.base.names import AtTxid, check_name
 from memoturn.base.results import UndoResult
 from memoturn.base.txids import TXID
 from memoturn.bucket import ObjectNotFound
+from memoturn.history.census import withdraw
 from memoturn.manifest import keys, rules
 from memoturn.node.engine import Engine
 
@@ -85,10 +86,13 @@ def undo(engine: Engine, database: str, token: str) -> UndoResult:
         return UndoResult(done.what, promoted.default_branch, None, promoted.undo)
     if done.what == "delete-branch":
         key = keys.manifest_key(done.db_uuid, done.branch_id)
+        # Before, in case that this process dies in between; and after, as one may have been taken meanwhile.
+        withdraw(engine.bucket, done.db_uuid)
         try:
             engine.manifests.update(key, lambda old: rules.undelete(old, done.incarnation))
         except ObjectNotFound:
             raise BranchNotFoundError(f"database {database!r} has no branch {done.branch_id!r}") from None
+        withdraw(engine.bucket, done.db_uuid)
         return UndoResult(done.what, done.branch_id, None, None)
     branch = engine.branch(database, done.branch_id)
     if branch.incarnation != done.incarnation or done.txid is None:
