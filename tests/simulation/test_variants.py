@@ -179,21 +179,21 @@ def test_a_broken_engine_is_caught(broken: Patch, within: int, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("broken", "within", "pause"),
+    ("broken", "within", "upkeep", "pause"),
     [
-        (collection_without_grace, 30, 0.01),
-        (grace_by_local_clock, 100, 0.01),
-        (compaction_drops_what_children_stand_on, 500, 0.01),
-        (retention_without_the_floor_step, 200, 0.01),
-        (publishers_are_trusted, 500, 0.1),
+        (collection_without_grace, 30, 3, 0.01),
+        (grace_by_local_clock, 100, 3, 0.01),
+        (compaction_drops_what_children_stand_on, 500, 3, 0.01),
+        (retention_without_the_floor_step, 500, 1, 0.1),
+        (publishers_are_trusted, 1000, 3, 0.1),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_broken_maintenance_is_caught(
-    broken: Patch, within: int, pause: float, monkeypatch: pytest.MonkeyPatch
+    broken: Patch, within: int, upkeep: int, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(monkeypatch)
-    caught_after(within, heat=0.3, upkeep=3, pause=pause)
+    caught_after(within, heat=0.3, upkeep=upkeep, pause=pause)
 
 
 @pytest.mark.parametrize(
