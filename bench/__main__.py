@@ -33,7 +33,7 @@ _GROUPS = [
 
 
 def main(names: list[str]) -> None:
-    """Measure everything, or the groups that are named."""
+    """Measure everything, or the groups that are named: then only their rows change in the README."""
     with tempfile.TemporaryDirectory(prefix="memoturn-bench-") as directory:
         scratch = Path(directory)
         lines: list[str] = []
@@ -41,8 +41,7 @@ def main(names: list[str]) -> None:
         for figure in _figures(scratch, names or _GROUPS):
             lines.append(_line(figure))
             print(lines[-1], flush=True)
-    if not names:
-        _write(lines)
+    _write(lines, names)
 
 
 def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
@@ -75,10 +74,12 @@ def _line(figure: Figure) -> str:
     return f"| {figure.name} | {figure.goal} | {figure.measured} | {figure.peer} | {mark} |"
 
 
-def _write(lines: list[str]) -> None:
+def _write(lines: list[str], names: list[str]) -> None:
     text = _README.read_text()
     if _BEGIN not in text:
         return
+    if names:
+        lines = _merged(text.partition(_BEGIN)[2].partition(_END)[0].splitlines(), lines)
     machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     table = "\n".join(
         [
@@ -90,6 +91,18 @@ def _write(lines: list[str]) -> None:
     )
     head, _, rest = text.partition(_BEGIN)
     _README.write_text(f"{head}{_BEGIN}\n{table}\n{_END}{rest.partition(_END)[2]}")
+
+
+def _merged(old: list[str], new: list[str]) -> list[str]:
+    """The rows of the table that there is, with those that were measured again in their places, then the others."""
+    measured = {_name(line): line for line in new}
+    rows = [line for line in old if line.startswith("| ") and line not in _HEAD.splitlines()]
+    kept = [measured.pop(_name(row), row) for row in rows]
+    return [*kept, *measured.values()]
+
+
+def _name(row: str) -> str:
+    return row.split(" | ")[0]
 
 
 if __name__ == "__main__":
