@@ -33,7 +33,7 @@ class CacheSettings:
     block_bytes: int = 64 * 1024
     manifest_max_age: float = 0.5
     """Seconds for which a record of a remote store is believed before it is read again."""
-    owner_max_age: float = 5.0
+    owner_max_age: float = 0.5
     """Seconds for which the owner of a branch on a remote store goes on without having heard from the store."""
 
 
