@@ -266,6 +266,32 @@ def test_imported_files_of_other_makes(mt: Memoturn, tmp_path: Path, encoding: s
     assert counts(db, "made@main:0") == {"a": (0, 700, 0), "b": (0, 700, 0)}
 
 
+@pytest.mark.parametrize("kind", [2, 5, 10, 13])
+@pytest.mark.parametrize("filling", [0x00, 0x03, 0x7F, 0x81, 0xFF])
+def test_what_lies_in_free_pages_is_nothing(mt: Memoturn, tmp_path: Path, kind: int, filling: int) -> None:
+    path = tmp_path / "made.sqlite"
+    made = apsw.Connection(str(path))
+    made.execute("CREATE TABLE a(k PRIMARY KEY, v) WITHOUT ROWID; CREATE TABLE b(v); CREATE TABLE gone(v)")
+    made.execute("INSERT INTO gone VALUES (zeroblob(100000))")
+    made.execute("INSERT INTO a VALUES (1, 2); INSERT INTO b VALUES (1); DROP TABLE gone")
+    trunk = path.read_bytes()[32:36]
+    made.close()
+    data = bytearray(path.read_bytes())
+    start = (int.from_bytes(trunk) - 1) * 4096
+    leaves = int.from_bytes(data[start + 4 : start + 8])
+    assert leaves > 10
+    for n in range(leaves):
+        at = (int.from_bytes(data[start + 8 + 4 * n : start + 12 + 4 * n]) - 1) * 4096
+        data[at : at + 4096] = bytes((kind,)) + bytes((filling,)) * 4095
+    path.write_bytes(data)
+    mt.databases.import_file("made", path)
+    db = mt.db("made")
+    fork = db.branch.create("fork")
+    fork.batch([("INSERT INTO b VALUES (?)", ["x" * 1000]) for _ in range(50)])
+    assert counts(db, "made@fork") == {"b": (50, 0, 0)}
+    assert counts(fork, "made") == {"b": (0, 50, 0)}
+
+
 # What is read.
 
 
@@ -445,9 +471,10 @@ def test_memories_by_what_became_of_them(mt: Memoturn, clock: ManualClock) -> No
         return {"type": "fact", "topic_key": topic, "summary": summary}
 
     alice.ingest([fact("user.diet", "vegetarian"), fact("user.city", "Rome"), fact("user.city", "Oslo")])
-    alice.ingest([fact("user.pet", "a cat")])
+    alice.ingest([{"type": "task", "summary": "buy milk", "ttl": 1}])
     alice.checkpoint("before")
-    clock.advance(1)
+    clock.advance(2)
+    alice.ingest([{"type": "task", "summary": "buy milk", "ttl": 60}])
     alice.ingest([fact("user.diet", "vegan"), fact("user.city", "Rome")])
     alice.ingest([{"type": "event", "summary": "went to the sea"}])
     db = alice.db
@@ -459,9 +486,10 @@ def test_memories_by_what_became_of_them(mt: Memoturn, clock: ManualClock) -> No
         ("added", "vegan"),
         ("superseded", "Oslo"),
         ("revived", "Rome"),
+        ("revived", "buy milk"),
         ("added", "went to the sea"),
     }
-    assert (found.memories.added, found.memories.superseded, found.memories.revived) == (2, 2, 1)
+    assert (found.memories.added, found.memories.superseded, found.memories.revived) == (2, 2, 2)
     vegan = next(m for m in found.memories.memories if m.summary == "vegan")
     old = next(m for m in found.memories.memories if m.summary == "vegetarian")
     assert (old.superseded_by, old.topic_key) == (vegan.id, "user.diet")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, PageNo
+from memoturn.base.txids import PAGE_SIZE, PageNo
 
 INDEX_INTERIOR: Final = 2
 TABLE_INTERIOR: Final = 5
@@ -38,23 +38,12 @@ class Format(NamedTuple):
     usable: int
     encoding: str
     freelist: PageNo
-    has_maps: bool
-
-    def is_map(self, page_no: PageNo) -> bool:
-        """Whether a page is a pointer map, which databases have that can be vacuumed a little at a time."""
-        if not self.has_maps or page_no < 2:
-            return False
-        every = self.usable // 5 + 1
-        first = (page_no - 2) // every * every + 2
-        return page_no == (first + 1 if first == LOCK_PAGE else first)
 
 
 def format_of(page_one: bytes) -> Format:
     """What to know before reading other pages."""
     encoding = _ENCODINGS.get(_u32(page_one, 56)[0], "utf-8")
-    return Format(
-        PAGE_SIZE - page_one[20], encoding, PageNo(_u32(page_one, 32)[0]), _u32(page_one, 52)[0] != 0
-    )
+    return Format(PAGE_SIZE - page_one[20], encoding, PageNo(_u32(page_one, 32)[0]))
 
 
 class Cell(NamedTuple):
@@ -84,11 +73,11 @@ class Node:
         self.is_leaf = kind in LEAVES
         self.is_table = kind in TABLE_KINDS
         count = int.from_bytes(page[start + 3 : start + 5])
-        pointers = struct.unpack_from(f">{count}H", page, start + (8 if self.is_leaf else 12))
         self.children: list[PageNo] = []
-        if not self.is_leaf:
-            self.children = [PageNo(_u32(page, at)[0]) for at in (*pointers, start + 8)]
         try:
+            pointers = struct.unpack_from(f">{count}H", page, start + (8 if self.is_leaf else 12))
+            if not self.is_leaf:
+                self.children = [PageNo(_u32(page, at)[0]) for at in (*pointers, start + 8)]
             self.cells = [self._cell(page, at, usable) for at in pointers]
         except (IndexError, struct.error):
             raise CorruptError(f"page {page_no} has a cell that reaches beyond its end") from None
@@ -140,7 +129,14 @@ def _signed(key: int) -> int:
 
 
 def fields(record: bytes, count: int) -> list[Field]:
-    """The first fields of a record."""
+    """The first fields of a record. Raises `CorruptError`."""
+    try:
+        return _fields(record, count)
+    except (IndexError, struct.error):
+        raise CorruptError("a record ends before its fields do") from None
+
+
+def _fields(record: bytes, count: int) -> list[Field]:
     size, at = _varint(record, 0)
     body = size
     found: list[Field] = []

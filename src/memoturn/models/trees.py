@@ -48,8 +48,6 @@ class Side:
         self.chained: set[PageNo] = set()
         """Those that may go on with a long value, until it is known whose it is."""
         for page_no in self.changed:
-            if self.format.is_map(page_no):
-                continue
             kind = self.kind(page_no)
             if kind in KINDS:
                 self.astray[kind in TABLE_KINDS].add(page_no)
@@ -76,7 +74,8 @@ class Side:
 
     def chain(self, cell: Cell) -> Iterator[PageNo]:
         """The pages in which a record goes on."""
-        page_no, left = cell.overflow, cell.size - len(cell.local)
+        # No chain is longer than the database, whatever a page says that only looks like one of a tree.
+        page_no, left = cell.overflow, min(cell.size, self.view.page_count * PAGE_SIZE) - len(cell.local)
         while page_no and left > 0:
             yield page_no
             left -= self.format.usable - 4
@@ -145,11 +144,11 @@ class Tree:
             return True
         try:
             cells = self.side.node(target).cells
+            if not cells:
+                return False
+            key = self.key(cells[0])
         except CorruptError:
             return False  # A page on the free list may hold anything.
-        if not cells:
-            return False
-        key = self.key(cells[0])
         page_no = self.root
         for depth in range(_DEEPEST):
             if page_no == target:
