@@ -251,6 +251,9 @@ class Ownership(Standing):
         """When the last commit was made: of those that follow the manifest's head, or else the head."""
         if commits:
             return commits[-1].header.timestamp_ms
+        newest = manifest.timeline[-1]
+        if newest.from_txid >= manifest.head_txid:
+            return newest.at  # Nothing was committed since the branch was made, rewound or reset.
         shipped = self._shipped
         if shipped is None or shipped.txid != manifest.head_txid:
             try:

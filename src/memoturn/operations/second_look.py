@@ -43,7 +43,7 @@ def after_fork(engine: Engine, key: str, child: Manifest, began: float) -> None:
 def after_rewind(engine: Engine, branch: Branch, before: Manifest, to_txid: TXID) -> None:
     """Raise, and go back, if a branch, `before`, was rewound to what it inherited and that can no longer be named."""
     try:
-        still_restorable(restorable(before, engine.env.manifest_now), before, to_txid)
+        _check(engine, before, to_txid)
     except TxidNotRetainedError:
         _go_back(engine, branch, before.head_txid)
         raise
