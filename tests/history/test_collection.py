@@ -10,9 +10,11 @@ from memoturn import (
     DatabaseNotFoundError,
     TxidNotRetainedError,
 )
+from memoturn.base.settings import HistorySettings
 from memoturn.bucket import ObjectNotFound
+from memoturn.history import planning
 from memoturn.manifest import keys
-from memoturn.operations import branches, databases
+from memoturn.operations import branches, databases, maintenance
 from memoturn.operations.undo import undo
 from tests.history.collecting import GRACE, World, assert_readable, put_rows, rows
 from tests.support import ManualClock
@@ -55,6 +57,55 @@ def test_a_burner_is_expired_at_once_and_gone_after_grace_and_its_children_live(
     assert world.kinds() == {"catalog": 1, "manifest": 1, "segment": 1}, (
         "the burner's manifest has gone as well"
     )
+
+
+def test_a_deleted_branch_keeps_its_history_for_those_who_descend_from_it() -> None:
+    """As long as snapshots are kept; after that it keeps what they stand on, as that of a burner from the start."""
+    world = World(history=HistorySettings(pitr_retention_secs=5000, pitr_snapshot_retention_secs=8000))
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1, 2)
+    before = db.txid
+    put_rows(db, 3)
+    child = db.branch.create("child")
+    put_rows(child, 4)
+    child.branch.promote()
+    branches.delete(node.engine, "x", "main")
+    world.settle(node)
+    assert rows(world.node().db(f"x@child:{before}")) == [1, 2]
+    assert node.db("x@child").branch.restore_points().ranges[0].branch == "main"
+
+    world.clock.advance(8001)
+    world.settle(node)
+    with pytest.raises(TxidNotRetainedError):
+        world.node().db(f"x@child:{before}").sql("SELECT 1")
+    assert rows(world.node().db("x@child")) == [1, 2, 3, 4]
+    world.assert_nothing_dead()
+
+
+def test_what_an_undo_brought_back_has_a_grace_period_of_its_own_when_it_is_let_go_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A census that was taken while it was dead must not be acted on when compaction has replaced it since."""
+    monkeypatch.setattr(planning, "MOST_PACKS", 2)
+    monkeypatch.setattr(planning, "LEAST_MERGED", 2)
+    world = World()
+    node = world.node()
+    branch = node.create().branch.create("b")
+    for n in range(3):
+        put_rows(branch, n)
+    token = branches.delete(node.engine, "x", "b").undo
+    assert node.gc().waiting == 3, "the census counts its packs as dead"
+    world.clock.advance(GRACE - 10)
+    undo(node.engine, "x", token)
+    packs = {key for key in world.objects() if "/ltx/0/" in key}
+    assert maintenance.compact(node.engine, "x", "b").branches[0].merges
+    world.clock.advance(20)
+    node.gc()
+    assert {key for key in world.objects() if "/ltx/0/" in key} == packs
+    world.settle(node)
+    world.assert_nothing_dead()
+    assert rows(world.node().db("x@b")) == [0, 1, 2]
 
 
 def test_a_clean_database_gets_no_census_and_is_left_alone() -> None:
