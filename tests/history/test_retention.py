@@ -36,6 +36,9 @@ class Weighs:
         self._base = base
         self._commit = commit
 
+    def has_pages(self, txid: TXID) -> bool:
+        return True
+
     def pack(self, pack: SegmentName) -> int:
         return self._commit * (pack.max_txid - pack.min_txid + 1)
 
@@ -310,6 +313,26 @@ def test_what_is_older_goes_to_snapshots_and_comes_back_from_them() -> None:
     with pytest.raises(TxidNotRetainedError) as error:
         fresh.branch.rewind(2)
     assert error.value.nearest == (4,)
+
+
+def test_no_base_is_asked_of_a_position_that_inherits_the_empty_past_of_its_parent() -> None:
+    world = World()
+    node = world.node()
+    put_rows(node.create(), 1)
+    node.db().branch.rewind(0)
+    child = node.db().branch.create("child")
+    child.branch.rewind(child.txid)
+    child.branch.checkpoint("green")
+    child.sql("CREATE TABLE t(v)")
+    put_rows(child, 2)
+    child.branch.checkpoint("blue")
+    put_rows(child, 3)
+    world.clock.advance(4 * 24 * 3600)
+    put_rows(child, 4)
+    assert [done.branch_id for done in run(node)] == ["child", "main"]
+    assert run(node) == [], "there is nothing more to do"
+    child.branch.rewind("green")
+    assert child.sql("SELECT name FROM sqlite_schema") == []
 
 
 def test_the_floor_of_a_fork_counts_for_what_it_inherited_as_well() -> None:

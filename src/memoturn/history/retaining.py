@@ -123,6 +123,14 @@ class _Branch:
 
     # What the plan asks.
 
+    def has_pages(self, txid: TXID) -> bool:
+        """Whether a position is more than an empty database: what it inherits may be that too, after a rewind."""
+        found = lineage(self._manifest, txid)
+        if found.parts or found.inherited in (None, EMPTY):
+            return bool(found.parts)
+        view = open_view(self._env.store.aside(), self._db_uuid, self._manifest, txid, self._env.manifest_of)
+        return view.time is not None
+
     def pack(self, pack: SegmentName) -> int:
         """Bytes of a pack."""
         index = self._env.store.pack(self._key(pack))
@@ -177,21 +185,13 @@ class _Branch:
                     found.add(last)
                     break
         for stretch in old.timeline[1:]:
-            if stretch.from_txid >= start and self._has_pages(stretch.from_txid):
+            if stretch.from_txid >= start and self.has_pages(stretch.from_txid):
                 found.add(Moment(stretch.from_txid, stretch.at))
         until = last.txid if last is not None else old.head_txid
         for base in names:
             if base.is_base and start <= base.max_txid <= until:
                 found.add(Moment(base.max_txid, time_of(self._env, self._db_uuid, old, base.max_txid)))
         return found
-
-    def _has_pages(self, txid: TXID) -> bool:
-        """Whether a rewind did not go back to an empty database, of which there can be no base."""
-        found = lineage(self._manifest, txid)
-        if found.parts or found.inherited in (None, EMPTY):
-            return bool(found.parts)
-        view = open_view(self._env.store.aside(), self._db_uuid, self._manifest, txid, self._env.manifest_of)
-        return view.time is not None
 
     def _key(self, segment: SegmentName) -> str:
         return keys.segment_key(self._db_uuid, self._manifest.incarnation, str(segment))

@@ -47,7 +47,10 @@ class Windows(NamedTuple):
 
 
 class Weights(Protocol):
-    """What the plan asks about sizes."""
+    """What the plan asks about positions: which of them have pages, and what segments weigh."""
+
+    def has_pages(self, txid: TXID) -> bool:
+        """Whether a position is more than an empty database, of which there can be no base."""
 
     def pack(self, pack: SegmentName) -> int:
         """Bytes of a pack."""
@@ -154,7 +157,7 @@ def _is_worth(
     manifest: Manifest, exact: TXID, bases: list[TXID], pins: Collection[TXID], weights: Weights
 ) -> bool:
     """Whether the bases that it takes to begin there are small, or weigh less than the packs that need not stay."""
-    if any(not _has_pages(manifest, txid) for txid in bases):
+    if any(not weights.has_pages(txid) for txid in bases):
         return False
     sizes = [weights.base(manifest, txid) for txid in bases]
     if max(sizes, default=0) <= SMALL:
@@ -179,7 +182,7 @@ def _bases_of_pins(manifest: Manifest, exact: TXID, pins: Collection[TXID], weig
     wanted = sorted(
         t
         for t in positions | earlier
-        if own <= t < exact and not has_base_at(manifest, t) and _has_pages(manifest, t)
+        if own <= t < exact and not has_base_at(manifest, t) and weights.has_pages(t)
     )
     before = _packs(manifest, exact, positions)
     by_stretch: dict[TXID, list[TXID]] = {}
@@ -213,9 +216,3 @@ def _packs(manifest: Manifest, exact: TXID, positions: Iterable[TXID]) -> frozen
 def _with_bases(manifest: Manifest, txids: Iterable[TXID]) -> Manifest:
     bases = tuple(str(SegmentName.base(txid, manifest.epoch)) for txid in txids)
     return replace(manifest, segments=(*manifest.segments, *bases))
-
-
-def _has_pages(manifest: Manifest, txid: TXID) -> bool:
-    """Whether a position is more than the empty database that a branch began with."""
-    found = lineage(manifest, txid)
-    return bool(found.parts) or bool(found.inherited)
