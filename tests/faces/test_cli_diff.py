@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memoturn.base.diffs import Diff
+from memoturn.base.results.diffs import Diff
 from memoturn.faces.cli import diff as told
 from memoturn.faces.embedded.client import Database
 from tests.faces.conftest import Cli

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memoturn.base.results import Value
+from memoturn.base.results.rows import Value
 from memoturn.faces.cli.sql import _split
 from memoturn.faces.cli.values import parse_parameter
 from tests.faces.conftest import Cli

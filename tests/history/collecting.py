@@ -12,7 +12,7 @@ import msgspec
 from memoturn import Database
 from memoturn.base.clock import Clock
 from memoturn.base.names import parse_address
-from memoturn.base.results import GcResult
+from memoturn.base.results.maintenance import GcResult
 from memoturn.base.settings import HistorySettings, Settings
 from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket

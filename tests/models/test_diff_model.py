@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memoturn.base.diffs import Diff
 from memoturn.base.errors import MemoturnError
 from memoturn.base.names import parse_address
+from memoturn.base.results.diffs import Diff
 from memoturn.faces.embedded.client import Database, Memoturn
 from memoturn.operations.diff import diff
 from tests.support import branch_of, plain_connection

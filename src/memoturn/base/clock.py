@@ -83,6 +83,11 @@ def time_of(ms: UnixMs) -> datetime:
     return _EPOCH + ms * _MILLISECOND
 
 
+def time_or_none(ms: UnixMs | None) -> datetime | None:
+    """`time_of`, for what may be missing."""
+    return None if ms is None else time_of(ms)
+
+
 def format_time(ms: UnixMs) -> str:
     """Unix milliseconds as RFC 3339 in UTC, with milliseconds."""
     return time_of(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

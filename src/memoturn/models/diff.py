@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from memoturn.base.diffs import (
+from memoturn.base.errors import InvalidRequestError
+from memoturn.base.results.diffs import (
     DocsDiff,
     KvDiff,
     MemoriesDiff,
@@ -23,7 +24,6 @@ from memoturn.base.diffs import (
     TurnsDiff,
     VectorsDiff,
 )
-from memoturn.base.errors import InvalidRequestError
 from memoturn.base.txids import PageNo, UnixMs
 from memoturn.models import documents, vectors
 from memoturn.models.btree import Order, format_of

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import apsw
 import msgspec
 
-from memoturn.base.diffs import Kind
-from memoturn.base.results import Value
+from memoturn.base.results.diffs import Kind
+from memoturn.base.results.rows import Value
 from memoturn.models.collections import identifier
 from memoturn.models.diff_schema import Fit, Shape
 from memoturn.models.guard import trusted

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from memoturn.base.clock import time_of
-from memoturn.base.diffs import (
+from memoturn.base.results.diffs import (
     DocChange,
     DocsDiff,
     Kind,
@@ -22,7 +22,7 @@ from memoturn.base.diffs import (
     VectorChange,
     VectorsDiff,
 )
-from memoturn.base.results import Turn
+from memoturn.base.results.transcripts import Turn
 from memoturn.base.txids import UnixMs
 from memoturn.models.diff_rows import Change, Row
 from memoturn.models.documents import decode

@@ -20,7 +20,7 @@ from memoturn.base.errors import (
     SqlError,
     UnavailableError,
 )
-from memoturn.base.results import Rows, Value
+from memoturn.base.results.rows import Rows, Value
 from memoturn.models.allowed import RESERVED, is_patching, is_shadow_name
 from memoturn.models.budget import out_of_memory, restore_values, result_too_large, shorten_values, too_big
 from memoturn.models.guard import Guard, guard_of

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from memoturn.base.clock import time_of
+from memoturn.base.clock import time_of, time_or_none
 from memoturn.base.errors import (
     AlreadyExistsError,
     BranchExpiredError,
@@ -18,7 +18,7 @@ from memoturn.base.errors import (
     NameBeingFreedError,
 )
 from memoturn.base.names import Position, check_checkpoint_name, check_name
-from memoturn.base.results import (
+from memoturn.base.results.branches import (
     BranchInfo,
     CheckpointInfo,
     DeleteResult,
@@ -28,7 +28,6 @@ from memoturn.base.results import (
     RestorePoints,
     RestoreRange,
     RewindResult,
-    time_or_none,
 )
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket import ObjectNotFound

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from memoturn.base.clock import time_of
+from memoturn.base.clock import time_of, time_or_none
 from memoturn.base.errors import DatabaseNotFoundError, MemoturnError, UnavailableError
 from memoturn.base.names import check_name
-from memoturn.base.results import DatabaseInfo, DeleteResult, time_or_none
+from memoturn.base.results.branches import DeleteResult
+from memoturn.base.results.databases import DatabaseInfo
 from memoturn.base.txids import UnixMs
 from memoturn.manifest import keys, rules
 from memoturn.manifest.model import CatalogEntry, Manifest

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from memoturn.base.diffs import Diff, DiffSide, Promotion
+from memoturn.base.clock import time_or_none
 from memoturn.base.errors import InvalidRequestError, SegmentGoneError
 from memoturn.base.names import Address
-from memoturn.base.results import time_or_none
+from memoturn.base.results.diffs import Diff, DiffSide, Promotion
 from memoturn.models import diff as model
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import Seen, see

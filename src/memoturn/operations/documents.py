@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from memoturn.base.errors import AlreadyExistsError, InvalidRequestError
 from memoturn.base.names import Address
-from memoturn.base.results import DocDelete, DocExplain, DocIndex, DocInsert, Documents, DocUpdate
+from memoturn.base.results.documents import DocDelete, DocExplain, DocIndex, DocInsert, Documents, DocUpdate
 from memoturn.base.txids import TXID
 from memoturn.models import documents as model
 from memoturn.models import json_text, updates

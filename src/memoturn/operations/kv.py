@@ -6,9 +6,10 @@ import base64
 import binascii
 from typing import Any
 
+from memoturn.base.clock import time_or_none
 from memoturn.base.errors import ConflictError, InvalidRequestError, SegmentGoneError
 from memoturn.base.names import Address
-from memoturn.base.results import KvDelete, KvEntry, KvKey, KvPage, KvPut, time_or_none
+from memoturn.base.results.kv import KvDelete, KvEntry, KvKey, KvPage, KvPut
 from memoturn.base.txids import TXID
 from memoturn.manifest.rules import ttl_at
 from memoturn.models import json_text, kv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from memoturn.base.clock import time_of
+from memoturn.base.clock import time_of, time_or_none
 from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
@@ -14,7 +14,8 @@ from memoturn.base.errors import (
     InvalidRequestError,
 )
 from memoturn.base.names import Address, AtTxid, Position, check_name
-from memoturn.base.results import (
+from memoturn.base.results.databases import Verified
+from memoturn.base.results.maintenance import (
     CompactedBranch,
     CompactResult,
     GcGroup,
@@ -23,8 +24,6 @@ from memoturn.base.results import (
     Holder,
     Retained,
     RetainedBranch,
-    Verified,
-    time_or_none,
 )
 from memoturn.base.txids import PAGE_SIZE, TXID
 from memoturn.bucket import ObjectNotFound

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from memoturn.base.clock import time_of
+from memoturn.base.clock import time_of, time_or_none
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import (
     AlreadyExistsError,
@@ -21,7 +21,7 @@ from memoturn.base.errors import (
     UnavailableError,
 )
 from memoturn.base.names import Address, check_name
-from memoturn.base.results import (
+from memoturn.base.results.memories import (
     EmbedResult,
     EndSessionResult,
     ForgetResult,
@@ -30,7 +30,6 @@ from memoturn.base.results import (
     Memory,
     MemoryChain,
     MemorySession,
-    time_or_none,
 )
 from memoturn.base.txids import TXID
 from memoturn.models import memories as model

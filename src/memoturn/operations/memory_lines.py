@@ -27,7 +27,7 @@ from memoturn.base.errors import (
     PayloadTooLargeError,
 )
 from memoturn.base.names import Address, AtTxid
-from memoturn.base.results import MemoryImport
+from memoturn.base.results.memories import MemoryImport
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.models import json_text, transcripts
 from memoturn.models import memories as model

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from memoturn.base.errors import CheckpointNotFoundError, InvalidRequestError
 from memoturn.base.names import Address, AtTime, AtTxid, Position
-from memoturn.base.results import Place
+from memoturn.base.results.branches import Place
 from memoturn.database.branch import Branch
 from memoturn.database.positions import Named, resolve
 from memoturn.database.tail import Commit

@@ -14,7 +14,7 @@ from memoturn.base.clock import time_of
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import DatabaseNotFoundError, InvalidRequestError, MemoturnError
 from memoturn.base.names import Address
-from memoturn.base.results import Hit, Hits
+from memoturn.base.results.memories import Hit, Hits
 from memoturn.models import memories, transcripts
 from memoturn.models import recall as model
 from memoturn.models.blocks import FIRST_TURN, TURN, Frames

@@ -8,7 +8,7 @@ import apsw
 
 from memoturn.base.errors import InvalidRequestError, MemoturnError, SegmentGoneError, SqlError
 from memoturn.base.names import Address
-from memoturn.base.results import BatchResult, Rows
+from memoturn.base.results.rows import BatchResult, Rows
 from memoturn.database.branch import Branch
 from memoturn.models import sql as model
 from memoturn.models.guard import guard_of

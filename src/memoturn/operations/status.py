@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from memoturn.base.clock import time_of
 from memoturn.base.errors import BranchExpiredError, BranchNotFoundError
-from memoturn.base.results import (
+from memoturn.base.results.maintenance import (
     Background,
     BranchStatus,
     DatabaseStatus,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from memoturn.base.clock import ms_of, time_of
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import Address
-from memoturn.base.results import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
+from memoturn.base.results.transcripts import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.models import embedding
 from memoturn.models import transcripts as model

@@ -15,7 +15,7 @@ from memoturn.base.errors import (
     UnavailableError,
 )
 from memoturn.base.names import Address, check_name
-from memoturn.base.results import ExportResult, ImportResult
+from memoturn.base.results.databases import ExportResult, ImportResult
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
 from memoturn.database.publish import Upload
 from memoturn.database.sqlite_file import SqliteFile, open_sqlite_file

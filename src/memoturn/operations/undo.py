@@ -17,7 +17,7 @@ from memoturn.base.errors import (
     InvalidRequestError,
 )
 from memoturn.base.names import AtTxid, check_name
-from memoturn.base.results import UndoResult
+from memoturn.base.results.branches import UndoResult
 from memoturn.base.txids import TXID
 from memoturn.bucket import ObjectNotFound
 from memoturn.history.census import withdraw

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import Address
-from memoturn.base.results import (
+from memoturn.base.results.vectors import (
     VectorCollection,
     VectorDelete,
     VectorEntry,

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from memoturn.base.names import Address, parse_address
-from memoturn.base.results import Value
+from memoturn.base.results.rows import Value
 from memoturn.faces.cli.errors import UsageError
 
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

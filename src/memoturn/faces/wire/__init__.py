@@ -1,6 +1,20 @@
 """The types of requests and answers, shared by every face."""
 
-from memoturn.base.diffs import (
+from memoturn.base.results.branches import (
+    BranchInfo,
+    CheckpointInfo,
+    DeleteResult,
+    HistoryEntry,
+    Place,
+    PromoteResult,
+    RestorePoint,
+    RestorePoints,
+    RestoreRange,
+    RewindResult,
+    UndoResult,
+)
+from memoturn.base.results.databases import DatabaseInfo, ExportResult, ImportResult, Verified
+from memoturn.base.results.diffs import (
     Diff,
     DiffSide,
     DocChange,
@@ -17,71 +31,45 @@ from memoturn.base.diffs import (
     VectorChange,
     VectorsDiff,
 )
-from memoturn.base.results import (
+from memoturn.base.results.documents import DocDelete, DocExplain, DocIndex, DocInsert, Documents, DocUpdate
+from memoturn.base.results.kv import KvDelete, KvEntry, KvKey, KvPage, KvPut
+from memoturn.base.results.maintenance import (
     Background,
-    BatchResult,
-    BranchInfo,
     BranchStatus,
-    CheckpointInfo,
     CompactedBranch,
     CompactResult,
-    DatabaseInfo,
     DatabaseStatus,
-    DeleteResult,
-    DocDelete,
-    DocExplain,
-    DocIndex,
-    DocInsert,
-    Documents,
-    DocUpdate,
-    EmbedResult,
-    EndSessionResult,
-    ExportResult,
-    ForgetResult,
     GcGroup,
     GcObject,
     GcResult,
-    HistoryEntry,
+    Holder,
+    MaintenanceStatus,
+    Retained,
+    RetainedBranch,
+    WorkStatus,
+)
+from memoturn.base.results.memories import (
+    EmbedResult,
+    EndSessionResult,
+    ForgetResult,
     Hit,
     Hits,
-    Holder,
-    ImportResult,
     Ingested,
     IngestResult,
-    KvDelete,
-    KvEntry,
-    KvKey,
-    KvPage,
-    KvPut,
-    MaintenanceStatus,
     Memory,
     MemoryChain,
     MemoryImport,
     MemorySession,
-    Place,
-    PromoteResult,
-    RestorePoint,
-    RestorePoints,
-    RestoreRange,
-    Retained,
-    RetainedBranch,
-    RewindResult,
-    Rows,
-    SessionDelete,
-    SessionInfo,
-    Turn,
-    TurnAppended,
-    Turns,
-    UndoResult,
-    Value,
+)
+from memoturn.base.results.rows import BatchResult, Rows, Value
+from memoturn.base.results.transcripts import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
+from memoturn.base.results.vectors import (
     VectorCollection,
     VectorDelete,
     VectorEntry,
     VectorHit,
     VectorHits,
     VectorUpsert,
-    Verified,
-    WorkStatus,
 )
 
 __all__ = [

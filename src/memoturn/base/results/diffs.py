@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from memoturn.base.results import MemoryType, Turn, Value
+from memoturn.base.results.memories import MemoryType
+from memoturn.base.results.rows import Value
+from memoturn.base.results.transcripts import Turn
 
 Kind = Literal["added", "removed", "changed"]
 
