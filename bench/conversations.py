@@ -1,71 +1,8 @@
 """Long conversations with questions whose answers are known to stand in certain turns: LoCoMo's JSON."""
 
-from __future__ import annotations
+from memoturn.faces.cli.demo.conversation import Conversation, Question, Turn, read
 
-import re
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgspec
+__all__ = ["CATEGORIES", "Conversation", "Question", "Turn", "read"]
 
 CATEGORIES = {1: "several turns", 2: "when", 3: "inference", 4: "one turn", 5: "no answer"}
 """What the data set asks: its own numbers, and what they mean."""
-
-
-class Turn(NamedTuple):
-    """What somebody said, in which session, and when."""
-
-    id: str
-    session: str
-    speaker: str
-    text: str
-    time: datetime
-
-
-class Question(NamedTuple):
-    """A question and the turns that answer it."""
-
-    text: str
-    category: int
-    turns: frozenset[str]
-
-
-class Conversation(NamedTuple):
-    """Turns in the order in which they were said."""
-
-    name: str
-    turns: list[Turn]
-    questions: list[Question]
-
-
-def read(path: Path) -> list[Conversation]:
-    """All conversations of a file. A question without turns that are there is left out."""
-    return [_conversation(one) for one in msgspec.json.decode(path.read_bytes())]
-
-
-def _conversation(one: dict[str, Any]) -> Conversation:
-    said = one["conversation"]
-    turns = [
-        Turn(turn["dia_id"], f"session_{number}", turn["speaker"], turn["text"], begin + timedelta(minutes=i))
-        for number in range(1, len(said))
-        if f"session_{number}" in said
-        for begin in [_time(said[f"session_{number}_date_time"])]
-        for i, turn in enumerate(said[f"session_{number}"])
-    ]
-    known = {turn.id for turn in turns}
-    questions = [
-        Question(question["question"], question["category"], frozenset(answered))
-        for question in one["qa"]
-        if (answered := _ids(question.get("evidence", [])) & known)
-    ]
-    return Conversation(one["sample_id"], turns, questions)
-
-
-def _ids(evidence: list[str]) -> set[str]:
-    """Some entries name several turns in one text."""
-    return {turn for text in evidence for turn in re.findall(r"D\d+:\d+", text)}
-
-
-def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)

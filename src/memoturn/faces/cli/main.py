@@ -17,7 +17,6 @@ from memoturn.faces.cli import (
     completions,
     config,
     databases,
-    demo,
     diff,
     docs,
     kv,
@@ -27,6 +26,7 @@ from memoturn.faces.cli import (
     vectors,
 )
 from memoturn.faces.cli.command import Group, Json, Url, command
+from memoturn.faces.cli.demo.command import demo
 from memoturn.faces.cli.errors import Exit, report
 
 PROGRAM: Final = "memoturn"
@@ -124,7 +124,7 @@ command(app, "why-retained")(collect.why_retained)
 command(app, "retain")(maintenance.retain)
 app.add_typer(maintenance.app, name="maintenance")
 command(app, "config")(config.config)
-command(app, "demo")(demo.demo)
+command(app, "demo")(demo)
 command(app, "completions")(completions.completions)
 
 
