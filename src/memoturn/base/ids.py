@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -45,6 +46,11 @@ class Ids:
     def number(self, bits: int) -> int:
         """`bits` random bits as an integer."""
         return self._bits(bits)
+
+
+def secret() -> str:
+    """256 bits of the operating system's randomness, for a key that nobody may guess: 43 characters fit for a URL."""
+    return secrets.token_urlsafe(32)
 
 
 _process_rng = random.Random(os.urandom(32))

@@ -106,6 +106,20 @@ class MaintenanceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Whether a server asks for tokens, and the keys of the installation, which are never shown."""
+
+    auth: Literal["on", "off"] | None = None
+    """None if nobody has said."""
+    platform_key: str | None = field(default=None, repr=False)
+    """Whoever has it may do everything."""
+    signing_key: str | None = field(default=None, repr=False)
+    """Base64 of PKCS#8, Ed25519."""
+    old_keys: str | None = field(default=None, repr=False)
+    """Keys whose tokens are still taken, parted by commas."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the engine can be told."""
 

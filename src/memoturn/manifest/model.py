@@ -26,8 +26,15 @@ class CatalogEntry(Struct, frozen=True, kw_only=True, gc=False):
     deleted_at: UnixMs | None = None
     collected: bool = False
     """A tombstone whose database is being removed: it cannot be taken back."""
+    deletions: int = 0
+    """How many deletions of the database were taken back."""
     seq: int = 0
     write_ids: tuple[str, ...] = ()
+
+    @property
+    def life(self) -> str:
+        """What ends with a deletion and does not come back with an undo: access that was granted to the database."""
+        return f"{self.db_uuid}.{self.deletions}"
 
 
 class Parent(Struct, frozen=True, gc=False):

@@ -407,7 +407,9 @@ def undelete_database(entry: CatalogEntry, name: str, db_uuid: str) -> CatalogEn
         raise ConflictError(f"database {name!r} was created again meanwhile; delete that one first")
     if entry.collected:
         raise TxidNotRetainedError(f"database {name!r} was deleted so long ago that it is being removed")
-    return entry if entry.deleted_at is None else replace(entry, deleted_at=None)
+    if entry.deleted_at is None:
+        return entry
+    return replace(entry, deleted_at=None, deletions=entry.deletions + 1)
 
 
 def expire_database(entry: CatalogEntry, now: UnixMs) -> CatalogEntry:

@@ -74,6 +74,14 @@ def get(engine: Engine, name: str) -> DatabaseInfo:
     return _info(check_name("database", name), engine.entry(name))
 
 
+def life(engine: Engine, name: str) -> str:
+    """Which life of its name a database is in: a deletion ends it, also if that is undone or the name taken again.
+
+    Raises `DatabaseNotFoundError`.
+    """
+    return engine.entry(check_name("database", name)).life
+
+
 def list_(engine: Engine, cursor: str | None = None, limit: int | None = None) -> Iterator[DatabaseInfo]:
     """Living databases in order of their names, beginning after the name `cursor`."""
     engine.check_open()

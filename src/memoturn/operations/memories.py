@@ -70,6 +70,12 @@ def address_of(ns: str, profile: str, branch: str | None = None) -> Address:
     return Address(check_name("profile's database", f"{ns}{SEPARATOR}{profile}"), branch, None)
 
 
+def namespace_of(database: str) -> str | None:
+    """The namespace that a database belongs to, be it a profile or not; None if it belongs to none."""
+    ns, separator, _ = database.partition(SEPARATOR)
+    return ns if separator else None
+
+
 def profiles(engine: Engine, ns: str) -> Iterator[str]:
     """The profiles of a namespace, in the order of their names."""
     check_name("namespace", ns)

@@ -19,6 +19,7 @@ from memoturn.faces.cli import (
     databases,
     diff,
     docs,
+    init,
     kv,
     maintenance,
     memory,
@@ -45,6 +46,7 @@ _ORDER: Final = [
     "why-retained",
     "retain",
     "maintenance",
+    "init",
     "config",
     "demo",
     "completions",
@@ -123,6 +125,7 @@ command(app, "gc")(collect.gc)
 command(app, "why-retained")(collect.why_retained)
 command(app, "retain")(maintenance.retain)
 app.add_typer(maintenance.app, name="maintenance")
+command(app, "init")(init.init)
 command(app, "config")(config.config)
 command(app, "demo")(demo)
 command(app, "completions")(completions.completions)

@@ -41,7 +41,12 @@ class Session:
         return handle if position is None else handle.at(str(position), exact=True)
 
     def _open(self, create: bool, embed: bool) -> Memoturn:
-        url, home, settings, _, embedding = self.configuration
+        url, home, settings, embedding = (
+            self.configuration.url,
+            self.configuration.home,
+            self.configuration.settings,
+            self.configuration.embedding,
+        )
         if url.startswith("http"):
             raise UsageError(
                 f"{url} is a server, and this release has no client for one yet; "

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from memoturn.base.settings import (
+    AuthSettings,
     CacheSettings,
     CommitSettings,
     Durability,
@@ -43,6 +44,7 @@ class Configuration(NamedTuple):
     settings: Settings
     shown: list[Setting]
     embedding: Embedding | None
+    auth: AuthSettings
 
 
 class Embedding(NamedTuple):
@@ -90,6 +92,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         data_dir=given.directory("MEMOTURN_DATA_DIR", defaults.data_dir),
     )
     embedding = _embedding(given)
+    auth = _auth(given)
     store, origin = _store(url, environ, settings.data_dir)
     home = _home(store)
     where: list[Setting] = [Setting("MEMOTURN_URL", store, origin)]
@@ -100,7 +103,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         given.shown = [setting for setting in given.shown if setting.name != "MEMOTURN_DATA_DIR"]
     elif not store.startswith("http"):
         where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
-    return Configuration(store, home, settings, where + given.shown, embedding)
+    return Configuration(store, home, settings, where + given.shown, embedding, auth)
 
 
 def _embedding(given: _Given) -> Embedding | None:
@@ -114,6 +117,15 @@ def _embedding(given: _Given) -> Embedding | None:
     if service != LOCAL and model is None:
         raise UsageError("MEMOTURN_EMBEDDER names a service; set MEMOTURN_EMBEDDER_MODEL to a model of it")
     return Embedding(service, model, key)
+
+
+def _auth(given: _Given) -> AuthSettings:
+    return AuthSettings(
+        cast('Literal["on", "off"] | None', given.choice_or_none("MEMOTURN_AUTH", _ON_OFF)),
+        given.secret("MEMOTURN_PLATFORM_KEY"),
+        given.secret("MEMOTURN_AUTH_KEY"),
+        given.secret("MEMOTURN_AUTH_OLD_KEYS"),
+    )
 
 
 class _Given:
@@ -137,10 +149,17 @@ class _Given:
         return self.text(name, default) or default
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
+        return str(self._keep(name, self._one_of(name, allowed), default))
+
+    def choice_or_none(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        """A choice of which it matters whether anybody has made it."""
+        return cast("str | None", self._keep(name, self._one_of(name, allowed), None))
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> str | None:
         value = self._environ.get(name) or None
         if value is not None and value not in allowed:
             raise UsageError(f"{name}={value!r} is unknown; set it to {' or '.join(allowed)}")
-        return str(self._keep(name, value, default))
+        return value
 
     def number(self, name: str, default: int, least: int) -> int:
         text = self._environ.get(name) or None

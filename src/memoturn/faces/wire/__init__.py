@@ -62,6 +62,7 @@ from memoturn.base.results.memories import (
     MemorySession,
 )
 from memoturn.base.results.rows import BatchResult, Rows, Value
+from memoturn.base.results.tokens import Minted
 from memoturn.base.results.transcripts import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
 from memoturn.base.results.vectors import (
     VectorCollection,
@@ -121,6 +122,7 @@ __all__ = [
     "MemoryChange",
     "MemoryImport",
     "MemorySession",
+    "Minted",
     "Place",
     "PromoteResult",
     "Promotion",
