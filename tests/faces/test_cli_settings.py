@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memoturn.base.settings import AuthSettings
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.settings import Setting, configure
 from tests.faces.conftest import Cli
@@ -36,6 +37,10 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_EMBEDDER": (None, "default"),
         "MEMOTURN_EMBEDDER_MODEL": (None, "default"),
         "MEMOTURN_EMBEDDER_KEY": (None, "default"),
+        "MEMOTURN_AUTH": (None, "default"),
+        "MEMOTURN_PLATFORM_KEY": (None, "default"),
+        "MEMOTURN_AUTH_KEY": (None, "default"),
+        "MEMOTURN_AUTH_OLD_KEYS": (None, "default"),
     }
 
 
@@ -57,9 +62,14 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_EMBEDDER": "https://host/v1",
         "MEMOTURN_EMBEDDER_MODEL": "m",
         "MEMOTURN_EMBEDDER_KEY": "secret",
+        "MEMOTURN_AUTH": "on",
+        "MEMOTURN_PLATFORM_KEY": "secret 1",
+        "MEMOTURN_AUTH_KEY": "secret 2",
+        "MEMOTURN_AUTH_OLD_KEYS": "secret 3",
     }
-    url, home, settings, listed, embedding = configure(None, given)
-    assert (url, home) == ("s3://bucket/prefix", None)
+    configuration = configure(None, given)
+    settings, listed = configuration.settings, configuration.shown
+    assert (configuration.url, configuration.home) == ("s3://bucket/prefix", None)
     assert (settings.commit.durability, settings.commit.ship_interval_ms) == ("durable", 50)
     assert (settings.cache.page_cache_bytes, settings.cache.disk_cache_bytes) == (1000, 0)
     assert (settings.hot_cap, settings.node_id, settings.advertise) == (3, "n1", "http://n1:8080")
@@ -68,7 +78,8 @@ def test_variables_reach_the_settings() -> None:
     assert history.gc_grace_secs == 30
     assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
-    assert embedding == ("https://host/v1", "m", "secret")
+    assert configuration.auth == AuthSettings("on", "secret 1", "secret 2", "secret 3")
+    assert configuration.embedding == ("https://host/v1", "m", "secret")
     assert "secret" not in str(listed)
     assert {s.source for s in listed} == {"env"}
 
@@ -97,6 +108,7 @@ def test_where_the_store_is_taken_from(
     "environ",
     [
         {"MEMOTURN_DURABILITY": "eventual"},
+        {"MEMOTURN_AUTH": "yes"},
         {"MEMOTURN_HOT_CAP": "0"},
         {"MEMOTURN_HOT_CAP": "many"},
         {"MEMOTURN_PAGE_CACHE_BYTES": "-1"},
