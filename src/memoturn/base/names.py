@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from memoturn.base.clock import ms_of, parse_time
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.txids import TXID, UnixMs
+
+PROFILE_SEPARATOR: Final = "--"
+"""Between a namespace and a profile in the name of the profile's database."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}").fullmatch
 _CHECKPOINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}").fullmatch
@@ -152,3 +155,18 @@ def parse_address(text: str) -> Address:
             f"{text!r} ends with a colon; write a checkpoint, a txid or a time after it"
         )
     return Address(database, branch, parse_position(position) if colon else None)
+
+
+def profile_address(ns: str, profile: str, branch: str | None = None) -> Address:
+    """The database of a profile. Raises `InvalidRequestError` for names that it cannot have."""
+    for kind, name in (("namespace", ns), ("profile", profile)):
+        check_name(kind, name)
+        if PROFILE_SEPARATOR in name:
+            raise InvalidRequestError(
+                f"{name!r} cannot name a {kind}: '{PROFILE_SEPARATOR}' parts the two names"
+            )
+    if ns.endswith("-") or profile.startswith("-"):
+        raise InvalidRequestError(
+            f"a namespace cannot end with '-', as {ns!r} does: '--' parts the two names"
+        )
+    return Address(check_name("profile's database", f"{ns}{PROFILE_SEPARATOR}{profile}"), branch, None)

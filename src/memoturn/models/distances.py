@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 import apsw
 
 from memoturn.base.errors import InvalidRequestError, UnconfiguredError
-from memoturn.models.json_text import shown
+from memoturn.base.json_text import shown
 from memoturn.models.reserved import Connection, Rows, ask_trusted
 
 Metric = Literal["cosine", "l2"]

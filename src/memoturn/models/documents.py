@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from memoturn.base import json_text
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.settings import MIB
-from memoturn.models import json_text, paths, updates
+from memoturn.models import paths, updates
 from memoturn.models.collections import check_collection, escaped, identifier, names_after
 from memoturn.models.filters import Condition
 from memoturn.models.reserved import Connection, amend, ask, ask_trusted, tell, transact

@@ -9,7 +9,7 @@ from operator import mul
 from typing import Any, Final
 
 from memoturn.base.errors import InvalidRequestError
-from memoturn.models.json_text import shown
+from memoturn.base.json_text import shown
 
 MAX_DIMENSION: Final = 8192
 _LONGEST: Final = 1e18

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from memoturn.base.errors import InvalidRequestError
+from memoturn.base.json_text import encode, shown
 from memoturn.models import paths
-from memoturn.models.json_text import encode, shown
 from memoturn.models.paths import Path
 
 MAX_DEPTH: Final = 32

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from memoturn.base.errors import InvalidRequestError
-from memoturn.models.json_text import shown
+from memoturn.base.json_text import shown
 
 MAX_QUERY: Final = 10_000
 MAX_TERMS: Final = 64

@@ -13,10 +13,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from memoturn.base import json_text
 from memoturn.base.clock import ms_of, parse_time, time_of
 from memoturn.base.errors import InvalidRequestError, PayloadTooLargeError
 from memoturn.base.settings import MIB
-from memoturn.models import json_text
 from memoturn.models.embedding import encode
 
 TYPES: Final = ("fact", "instruction", "event", "task")

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import InvalidRequestError
-from memoturn.models.json_text import encode, shown
+from memoturn.base.json_text import encode, shown
 
 MAX_PATH: Final = 512
 MAX_SEGMENTS: Final = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from sys import getsizeof
 from typing import Any, Final, NamedTuple, TypeVar
@@ -20,13 +20,12 @@ from memoturn.base.errors import (
     SqlError,
     UnavailableError,
 )
-from memoturn.base.results.rows import Rows, Value
+from memoturn.base.results.rows import Params, Rows
 from memoturn.models.allowed import RESERVED, is_patching, is_shadow_name
 from memoturn.models.budget import out_of_memory, restore_values, result_too_large, shorten_values, too_big
 from memoturn.models.guard import Guard, guard_of
 
 T = TypeVar("T")
-Params = Sequence[Value] | Mapping[str, Value]
 
 
 class Statement(NamedTuple):

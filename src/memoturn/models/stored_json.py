@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from memoturn.models import json_text
+from memoturn.base import json_text
 from memoturn.models.paths import given_name, kept_name
 
 _RARE: Final = "\\u000"

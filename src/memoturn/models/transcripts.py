@@ -18,11 +18,11 @@ import msgspec
 
 from memoturn.base.clock import time_of
 from memoturn.base.errors import InvalidRequestError, PayloadTooLargeError
+from memoturn.base.json_text import shown
 from memoturn.base.settings import MIB
 from memoturn.base.txids import UnixMs
 from memoturn.models import embedding
 from memoturn.models.distances import FUNCTIONS, ask_distances
-from memoturn.models.json_text import shown
 from memoturn.models.reserved import Connection, Rows, ask, ask_trusted, transact
 
 SCHEMA: Final = """

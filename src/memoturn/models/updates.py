@@ -12,9 +12,9 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
+from memoturn.base import json_text
 from memoturn.base.errors import InvalidRequestError
-from memoturn.models import json_text
-from memoturn.models.json_text import shown
+from memoturn.base.json_text import shown
 from memoturn.models.paths import is_position, segments
 
 _MAX_INT: Final = (1 << 63) - 1

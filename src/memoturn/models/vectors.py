@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from memoturn.base import json_text
 from memoturn.base.errors import InvalidRequestError
-from memoturn.models import embedding, json_text, stored_json
+from memoturn.models import embedding, stored_json
 from memoturn.models.collections import check_collection, escaped, identifier
 from memoturn.models.distances import FUNCTIONS, Metric, ask_distances
 from memoturn.models.filters import Condition

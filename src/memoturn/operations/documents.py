@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from memoturn.base import json_text
 from memoturn.base.errors import AlreadyExistsError, InvalidRequestError
 from memoturn.base.names import Address
 from memoturn.base.results.documents import DocDelete, DocExplain, DocIndex, DocInsert, Documents, DocUpdate
 from memoturn.base.txids import TXID
 from memoturn.models import documents as model
-from memoturn.models import json_text, updates
+from memoturn.models import updates
 from memoturn.models.filters import compile_filter, compile_sort
 from memoturn.models.paths import parse
 from memoturn.node.engine import Engine

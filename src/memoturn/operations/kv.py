@@ -6,13 +6,14 @@ import base64
 import binascii
 from typing import Any
 
+from memoturn.base import json_text
 from memoturn.base.clock import time_or_none
 from memoturn.base.errors import ConflictError, InvalidRequestError, SegmentGoneError
 from memoturn.base.names import Address
 from memoturn.base.results.kv import KvDelete, KvEntry, KvKey, KvPage, KvPut
 from memoturn.base.txids import TXID
 from memoturn.manifest.rules import ttl_at
-from memoturn.models import json_text, kv
+from memoturn.models import kv
 from memoturn.models.kv import Put
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine

@@ -20,7 +20,7 @@ from memoturn.base.errors import (
     PayloadTooLargeError,
     UnavailableError,
 )
-from memoturn.base.names import Address, check_name
+from memoturn.base.names import PROFILE_SEPARATOR, Address, check_name
 from memoturn.base.results.memories import (
     EmbedResult,
     EndSessionResult,
@@ -53,33 +53,19 @@ from memoturn.operations.reading import read, stamps_of
 
 T = TypeVar("T")
 EMBEDDED_AT_ONCE: Final = 64
-SEPARATOR: Final = "--"
 NEVER: Final = (1 << 63) - 1
-
-
-def address_of(ns: str, profile: str, branch: str | None = None) -> Address:
-    """The database of a profile. Raises `InvalidRequestError` for names that it cannot have."""
-    for kind, name in (("namespace", ns), ("profile", profile)):
-        check_name(kind, name)
-        if SEPARATOR in name:
-            raise InvalidRequestError(f"{name!r} cannot name a {kind}: '{SEPARATOR}' parts the two names")
-    if ns.endswith("-") or profile.startswith("-"):
-        raise InvalidRequestError(
-            f"a namespace cannot end with '-', as {ns!r} does: '--' parts the two names"
-        )
-    return Address(check_name("profile's database", f"{ns}{SEPARATOR}{profile}"), branch, None)
 
 
 def namespace_of(database: str) -> str | None:
     """The namespace that a database belongs to, be it a profile or not; None if it belongs to none."""
-    ns, separator, _ = database.partition(SEPARATOR)
+    ns, separator, _ = database.partition(PROFILE_SEPARATOR)
     return ns if separator else None
 
 
 def profiles(engine: Engine, ns: str) -> Iterator[str]:
     """The profiles of a namespace, in the order of their names."""
     check_name("namespace", ns)
-    prefix = f"{ns}{SEPARATOR}"
+    prefix = f"{ns}{PROFILE_SEPARATOR}"
     for info in databases.list_(engine, cursor=prefix):
         if not info.name.startswith(prefix):
             return

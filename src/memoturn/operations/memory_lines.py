@@ -19,6 +19,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Final
 
+from memoturn.base import json_text
 from memoturn.base.clock import format_time
 from memoturn.base.errors import (
     ConflictError,
@@ -29,8 +30,8 @@ from memoturn.base.errors import (
 from memoturn.base.names import Address, AtTxid
 from memoturn.base.results.memories import MemoryImport
 from memoturn.base.txids import TXID, UnixMs
-from memoturn.models import json_text, transcripts
 from memoturn.models import memories as model
+from memoturn.models import transcripts
 from memoturn.models.embedding import decode
 from memoturn.models.memories import Kept, Past
 from memoturn.models.memory_draft import Draft, canonical, draft_of, id_bytes, id_text, moment_of

@@ -8,11 +8,10 @@ import apsw
 
 from memoturn.base.errors import InvalidRequestError, MemoturnError, SegmentGoneError, SqlError
 from memoturn.base.names import Address
-from memoturn.base.results.rows import BatchResult, Rows
+from memoturn.base.results.rows import BatchResult, Params, Rows
 from memoturn.database.branch import Branch
 from memoturn.models import sql as model
 from memoturn.models.guard import guard_of
-from memoturn.models.sql import Params
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import see
 from memoturn.operations.reading import again

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from memoturn.base.clock import ms_of, time_of
 from memoturn.base.errors import InvalidRequestError
+from memoturn.base.json_text import shown
 from memoturn.base.names import Address
 from memoturn.base.results.transcripts import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.models import embedding
 from memoturn.models import transcripts as model
-from memoturn.models.json_text import shown
 from memoturn.models.keywords import match_any
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import writable

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from memoturn.base.errors import InvalidRequestError
+from memoturn.base.json_text import shown
 from memoturn.base.names import Address
 from memoturn.base.results.vectors import (
     VectorCollection,
@@ -22,7 +23,6 @@ from memoturn.models import matrix as hot
 from memoturn.models import vectors as model
 from memoturn.models.distances import Metric, check_metric
 from memoturn.models.filters import compile_filter
-from memoturn.models.json_text import shown
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import writable

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 Value = None | int | float | str | bytes
 """What SQLite keeps in a column."""
+Params = Sequence[Value] | Mapping[str, Value]
+"""The parameters of a statement, by place or by name."""
 
 
 class Rows(list[dict[str, Value]]):

@@ -19,7 +19,15 @@ from memoturn.base.clock import Clock
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
-from memoturn.base.names import Address, check_name, parse_address, parse_position, position_of_one_kind
+from memoturn.base.names import (
+    Address,
+    check_name,
+    parse_address,
+    parse_position,
+    position_of_one_kind,
+    profile_address,
+)
+from memoturn.base.results.rows import Params
 from memoturn.base.settings import Durability, Settings
 from memoturn.faces.embedded.documents import Docs
 from memoturn.faces.embedded.kv import KV
@@ -45,7 +53,6 @@ from memoturn.faces.wire import (
     UndoResult,
 )
 from memoturn.models.guard import protect
-from memoturn.models.sql import Params
 from memoturn.node.engine import Engine
 from memoturn.operations import branches, databases, positions, transfer, undo
 from memoturn.operations import sql as statements
@@ -113,9 +120,8 @@ class Memoturn:
     def memory(self, ns: str, profile: str, branch: str | None = None) -> Profile:
         """A handle to the memories of a profile. Nothing is looked up until it is used."""
         from memoturn.faces.embedded.memory import Profile
-        from memoturn.operations.memories import address_of
 
-        return Profile(self._engine, address_of(ns, profile, branch), self._embedder)
+        return Profile(self._engine, profile_address(ns, profile, branch), self._embedder)
 
     def profiles(self, ns: str) -> list[str]:
         """The profiles of a namespace that have memories, in the order of their names."""
