@@ -15,12 +15,13 @@ from memoturn.base.errors import (
     NotFoundError,
     UnauthorizedError,
 )
+from memoturn.base.names import profile_address
 from memoturn.base.results.tokens import Scope
 from memoturn.faces.http import access
 from memoturn.faces.http.access import NEEDS, WHOLE, Target, refusal
 from memoturn.faces.http.tokens import PLATFORM, Credential
 from memoturn.operations import databases
-from memoturn.operations.memories import address_of, namespace_of
+from memoturn.operations.memories import namespace_of
 from memoturn.operations.undo import undo
 from tests.conftest import Opener
 from tests.support import engine_of
@@ -108,7 +109,7 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,8}", fullmatch=True)
 @given(NAMES, NAMES)
 def test_each_profile_lies_in_its_namespace_and_in_no_other(ns: str, profile: str) -> None:
     try:
-        database = address_of(ns, profile).database
+        database = profile_address(ns, profile).database
     except InvalidRequestError:
         return
     assert namespace_of(database) == ns
