@@ -171,6 +171,20 @@ def test_databases_that_somebody_else_has_deleted_are_looked_for() -> None:
     assert not any(uuid in info.key for info in life.bucket.list("db/"))
 
 
+def test_a_deleted_database_goes_when_its_name_was_taken_again_at_once() -> None:
+    life = Life(Settings(history=HistorySettings(gc_grace_secs=100)))
+    former = life.engine.entry("x").db_uuid
+    databases.delete(life.engine, "x")
+    databases.create(life.engine, "x")
+    life.sql("CREATE TABLE t(v)")
+    now = life.engine.entry("x").db_uuid
+    life.until(60_000)
+    keys = [info.key for info in life.bucket.list("db/")]
+    assert not any(former in key for key in keys)
+    assert any(now in key for key in keys)
+    life.sql("INSERT INTO t VALUES (1)")
+
+
 def test_expired_keys_are_swept_where_the_branch_is_written_here() -> None:
     life = Life()
     for number in range(600):

@@ -374,12 +374,16 @@ class Collector:
 
     # What becomes of objects.
 
+    def pause(self) -> None:
+        """Let others have their turn, as far as the budget wants it."""
+        self._budget.spend()
+
     def count(self, info: ObjectInfo) -> None:
         """Take note of an object that was looked at."""
         self.tally.objects += 1
         self.tally.bytes += info.size
         if self.tally.objects % _BATCH == 0:
-            self._budget.spend()
+            self.pause()
             if self._progress is not None:
                 self._progress(self.tally.objects, self.tally.of("removed")[0])
 

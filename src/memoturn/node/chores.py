@@ -14,7 +14,7 @@ from memoturn.history.collection import Collector, Tally
 from memoturn.history.compaction import compact_branch, is_idle
 from memoturn.history.planning import Aims
 from memoturn.history.retaining import retain
-from memoturn.history.whole import collect_entry
+from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import CatalogEntry
 from memoturn.manifest.register import Held
@@ -113,21 +113,10 @@ class Chores:
         return None
 
     def _bury(self, engine: Engine) -> Outcome:
-        """A pass over every database that was deleted or has expired."""
-        found = False
-        now = self._clock.now_ms()
-        for info in engine.bucket.list(keys.CATALOG):
-            self._budget.spend()
-            try:
-                held = engine.catalog.peek(info.key)
-            except ObjectNotFound:
-                continue
-            entry = held.record
-            if entry.deleted_at is not None or (entry.ttl_at is not None and entry.ttl_at <= now):
-                collector = self._collector(engine)
-                collect_entry(collector, engine.catalog, info.key, held)
-                found = found or collector.tally.objects > 0
-        return "useful" if found else "idle"
+        """A pass over every database that was deleted or has expired, and what no name stands for."""
+        collector = self._collector(engine)
+        collect_all(collector, engine.catalog, dead_only=True)
+        return "useful" if collector.tally.objects else "idle"
 
     def _note(self, job: Job, began: float, what: str, written: int = 0) -> None:
         took = self._clock.monotonic() - began
