@@ -221,7 +221,12 @@ class Collector:
                 touched.add(owner)
                 self._touch(records, owner)
                 manifest = records[owner].manifest if owner in records else None
-                named = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
+                named_now = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
+                # What was linked since the first look is nothing that a boundary has passed.
+                needed |= named_now - named
+                named = named_now
+                if rest in needed:
+                    continue
                 is_named = rest in named
             if listed is not None and listed[0] and not is_named and info.modified_ms <= listed[1]:
                 self.tally.add(info, "removed", why_dead(manifest, is_named))
