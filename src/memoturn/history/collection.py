@@ -142,6 +142,8 @@ class Collector:
     ) -> None:
         self.env = env
         self.tally = Tally()
+        self.living: frozenset[str] = frozenset()
+        """The branches that live of the database that was collected last, by their names."""
         self.dry_run = dry_run
         self.grace_ms = round(grace_secs * 1000)
         self.keep_ms = round(keep_secs * 1000)
@@ -173,7 +175,8 @@ class Collector:
         self._cut(records, censuses)
         gone = self._free(records, censuses, now)
 
-        manifests = {incarnation: record.manifest for incarnation, record in records.items()}
+        manifests = _manifests(records)
+        self.living = frozenset(m.branch_id for m in manifests.values() if m.deleted_at is None)
         ends = ends_of(manifests, since)
         writer = CensusWriter(self.env.bucket, self.env.ids, db_uuid)
         waiting = [

@@ -7,9 +7,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import BranchExpiredError, BranchNotFoundError
+from memoturn.base.errors import BranchExpiredError, BranchNotFoundError, MemoturnError, UnavailableError
 from memoturn.bucket import ObjectNotFound
-from memoturn.history.budget import Budget
+from memoturn.history.budget import Budget, Stopped
 from memoturn.history.collection import Collector, Tally
 from memoturn.history.compaction import compact_branch, is_idle
 from memoturn.history.planning import Aims
@@ -79,17 +79,27 @@ class Chores:
             return "over"
         key, held = found
         raised = bases = written = 0
+        failed: MemoturnError | None = None
         if held.record.deleted_at is None:
-            for done in retain(engine.env, db_uuid, engine.settings.history, self._budget):
-                raised += done.exact[0] != done.exact[1] or done.floor[0] != done.floor[1]
-                bases += len(done.bases)
-                written += done.bytes
+            try:
+                for done in retain(engine.env, db_uuid, engine.settings.history, self._budget):
+                    raised += done.exact[0] != done.exact[1] or done.floor[0] != done.floor[1]
+                    bases += len(done.bases)
+                    written += done.bytes
+            except (Stopped, UnavailableError):
+                raise
+            except MemoturnError as error:
+                # Where a snapshot cannot be written, what is dead goes all the same.
+                failed = error
         collector = self._collector(engine)
         collect_entry(collector, engine.catalog, key, held)
         tally = collector.tally
         if held.record.collected and not tally.objects:
             self._notes.forget(db_uuid)
             return "over"
+        self._notes.keep(db_uuid, collector.living)
+        if failed is not None:
+            raise failed
         what = _told(tally, raised, bases)
         self._note(Job("collect", db_uuid), began, what or "nothing is dead", written)
         return "useful" if what else "idle"
