@@ -14,6 +14,7 @@ from memoturn.base.clock import Clock
 from memoturn.base.errors import BranchNotFoundError
 from memoturn.base.ids import Ids
 from memoturn.base.settings import CommitSettings
+from memoturn.base.spread import Spread
 from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.log import CommitLog
@@ -32,10 +33,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Written:
-    """Bytes that this process has put into the bucket: those of commits, and those of compaction."""
+    """What this process has written: bytes of commits and of compaction in the bucket, and how long it took."""
 
     committed: int = 0
     compacted: int = 0
+    commits: Spread = field(default_factory=Spread)
+    """Seconds from the call of a write to its acknowledgement."""
+    ships: Spread = field(default_factory=Spread)
+    """Seconds to put a pack into the bucket and link it."""
+    fences: int = 0
+    """How often another writer had overtaken this process."""
+    removed: int = 0
+    """Dead objects deleted."""
 
     @property
     def amplification(self) -> float:

@@ -407,6 +407,7 @@ class Collector:
         """Delete now what was to be deleted."""
         if self._removing:
             self.env.bucket.delete_many(self._removing)
+            self.env.written.removed += len(self._removing)
             self._removing.clear()
 
 
