@@ -386,7 +386,7 @@ def test_nothing_begins_before_a_branch_is_used_and_everything_ends_with_the_eng
     open_store: Opener, file_url: str
 ) -> None:
     for url in ("memory:", file_url):
-        mt = open_store(url)
+        mt = open_store(url, settings=Settings())
         mt.databases.create("x")
         assert threads() == []
         mt.db("x").sql("CREATE TABLE t(v)")
@@ -397,7 +397,7 @@ def test_nothing_begins_before_a_branch_is_used_and_everything_ends_with_the_eng
 
 
 def test_it_can_be_switched_off(open_store: Opener) -> None:
-    mt = open_store(settings=Settings(maintenance=MaintenanceSettings(on=False)))
+    mt = open_store()
     mt.databases.create("x")
     mt.db("x").sql("CREATE TABLE t(v)")
     mt.sync()
