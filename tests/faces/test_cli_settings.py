@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memoturn.base.settings import AuthSettings
+from memoturn.base.settings import AuthSettings, ServerSettings
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.settings import Setting, configure
 from tests.faces.conftest import Cli
@@ -41,6 +41,21 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_PLATFORM_KEY": (None, "default"),
         "MEMOTURN_AUTH_KEY": (None, "default"),
         "MEMOTURN_AUTH_OLD_KEYS": (None, "default"),
+        "MEMOTURN_LISTEN": ("127.0.0.1:8080", "default"),
+        "MEMOTURN_BODY_BYTES": (32 << 20, "default"),
+        "MEMOTURN_CONTROL_BODY_BYTES": (1 << 20, "default"),
+        "MEMOTURN_IMPORT_BYTES": (64 << 30, "default"),
+        "MEMOTURN_HEADER_BYTES": (128 << 10, "default"),
+        "MEMOTURN_REQUEST_SECS": (30, "default"),
+        "MEMOTURN_LONG_REQUEST_SECS": (3600, "default"),
+        "MEMOTURN_MIN_TXID_SECS": (5, "default"),
+        "MEMOTURN_IN_FLIGHT": (1024, "default"),
+        "MEMOTURN_CONTROL_PER_SECOND": (10, "default"),
+        "MEMOTURN_QUEUED": (256, "default"),
+        "MEMOTURN_RESULTS": (1000, "default"),
+        "MEMOTURN_IDEMPOTENCY_KEYS": (10_000, "default"),
+        "MEMOTURN_IDEMPOTENCY_BYTES": (64 << 20, "default"),
+        "MEMOTURN_SHUTDOWN_SECS": (30, "default"),
     }
 
 
@@ -66,6 +81,21 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_PLATFORM_KEY": "secret 1",
         "MEMOTURN_AUTH_KEY": "secret 2",
         "MEMOTURN_AUTH_OLD_KEYS": "secret 3",
+        "MEMOTURN_LISTEN": "[::1]:0",
+        "MEMOTURN_BODY_BYTES": "1",
+        "MEMOTURN_CONTROL_BODY_BYTES": "2",
+        "MEMOTURN_IMPORT_BYTES": "3",
+        "MEMOTURN_HEADER_BYTES": "4096",
+        "MEMOTURN_REQUEST_SECS": "5",
+        "MEMOTURN_LONG_REQUEST_SECS": "6",
+        "MEMOTURN_MIN_TXID_SECS": "0",
+        "MEMOTURN_IN_FLIGHT": "8",
+        "MEMOTURN_CONTROL_PER_SECOND": "0",
+        "MEMOTURN_QUEUED": "10",
+        "MEMOTURN_RESULTS": "11",
+        "MEMOTURN_IDEMPOTENCY_KEYS": "12",
+        "MEMOTURN_IDEMPOTENCY_BYTES": "13",
+        "MEMOTURN_SHUTDOWN_SECS": "14",
     }
     configuration = configure(None, given)
     settings, listed = configuration.settings, configuration.shown
@@ -79,6 +109,7 @@ def test_variables_reach_the_settings() -> None:
     assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
     assert configuration.auth == AuthSettings("on", "secret 1", "secret 2", "secret 3")
+    assert configuration.server == ServerSettings("[::1]:0", 1, 2, 3, 4096, 5, 6, 0, 8, 0, 10, 11, 12, 13, 14)
     assert configuration.embedding == ("https://host/v1", "m", "secret")
     assert "secret" not in str(listed)
     assert {s.source for s in listed} == {"env"}

@@ -134,3 +134,37 @@ class Settings:
     data_dir: str = "./data"
     hot_cap: int = 256
     """Databases kept open at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What a server takes on, and what it refuses. Times in seconds."""
+
+    listen: str = "127.0.0.1:8080"
+    body_bytes: int = 32 * MIB
+    """The longest body of a request for data."""
+    control_body_bytes: int = MIB
+    """The longest body of a request that is about databases and branches."""
+    import_bytes: int = 64 * 1024 * MIB
+    """The largest file or stream of lines that may be imported. It is spooled to the disk of this machine."""
+    header_bytes: int = 128 * 1024
+    """The longest head of a request."""
+    request_secs: float = 30.0
+    """For so long a request may take, its body included; then its work is stopped."""
+    long_request_secs: float = 3600.0
+    """The same for imports, exports, diffs and maintenance."""
+    min_txid_secs: float = 5.0
+    """For so long a request waits for the txid that it asks for."""
+    in_flight: int = 1024
+    """Requests at a time."""
+    control_per_second: float = 10.0
+    """Requests about databases and branches, of each caller; 0 for as many as come."""
+    queued: int = 256
+    """Writes of one database that may wait; and as many reads."""
+    results: int = 1000
+    """What `k` and `limit` are clamped to."""
+    idempotency_keys: int = 10_000
+    idempotency_bytes: int = 64 * MIB
+    """The first answers of the last so many idempotency keys are kept, up to so many bytes."""
+    shutdown_secs: float = 30.0
+    """For so long a server that is asked to stop finishes what it has begun."""

@@ -59,6 +59,11 @@ class Standing:
         self._look_by = math.inf
         self._heard_at = env.clock.monotonic()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process writes the branch, as far as it knows."""
+        return self._owned
+
     def head(self) -> Source:
         """The view of the last visible commit, of this process or of a neighbour.
 
@@ -129,10 +134,9 @@ class Standing:
     def renew(self) -> None:
         """Open views anew: a segment of one of them was removed, because it was looked at for too long.
 
-        Raises `CorruptError` if one is missing that the head needs, `SegmentGoneError` if it took too long to tell.
+        Raises `CorruptError` if one is missing that the head needs.
         """
         with self._shipping:
-            looked_at = self._env.clock.monotonic()
             self._past.clear()
             self._look_by = -math.inf
             above = self._held.record.parent
@@ -143,7 +147,7 @@ class Standing:
             try:
                 self.look_again()
             except SegmentGoneError as error:
-                raise error.after_looking(self._env.clock.monotonic() - looked_at, self._env.grace) from error
+                raise error.as_damage() from error
 
     def unshipped(self) -> list[Commit]:
         """The commits that are visible here and not in the bucket, oldest first."""

@@ -66,15 +66,12 @@ class Writing(Ownership):
         node took it over, `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not
         durable.
         """
-        began = self._env.clock.monotonic()
         try:
-            done = self._write(work, anywhere)
+            return self._write(work, anywhere)
         except SegmentGoneError:
             with contextlib.suppress(MemoturnError):
                 self.renew()
             raise
-        self._env.written.commits.add(self._env.clock.monotonic() - began)
-        return done
 
     def _write(self, work: Callable[[apsw.Connection], T], anywhere: bool) -> tuple[T, TXID]:
         if self._wanted:

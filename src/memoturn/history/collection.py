@@ -142,8 +142,6 @@ class Collector:
     ) -> None:
         self.env = env
         self.tally = Tally()
-        self.living: frozenset[str] = frozenset()
-        """The branches that live of the database that was collected last, by their names."""
         self.dry_run = dry_run
         self.grace_ms = round(grace_secs * 1000)
         self.keep_ms = round(keep_secs * 1000)
@@ -175,8 +173,7 @@ class Collector:
         self._cut(records, censuses)
         gone = self._free(records, censuses, now)
 
-        manifests = _manifests(records)
-        self.living = frozenset(m.branch_id for m in manifests.values() if m.deleted_at is None)
+        manifests = {incarnation: record.manifest for incarnation, record in records.items()}
         ends = ends_of(manifests, since)
         writer = CensusWriter(self.env.bucket, self.env.ids, db_uuid)
         waiting = [
@@ -224,12 +221,7 @@ class Collector:
                 touched.add(owner)
                 self._touch(records, owner)
                 manifest = records[owner].manifest if owner in records else None
-                named_now = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
-                # What was linked since the first look is nothing that a boundary has passed.
-                needed |= named_now - named
-                named = named_now
-                if rest in needed:
-                    continue
+                named = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
                 is_named = rest in named
             if listed is not None and listed[0] and not is_named and info.modified_ms <= listed[1]:
                 self.tally.add(info, "removed", why_dead(manifest, is_named))
@@ -382,16 +374,12 @@ class Collector:
 
     # What becomes of objects.
 
-    def pause(self) -> None:
-        """Let others have their turn, as far as the budget wants it."""
-        self._budget.spend()
-
     def count(self, info: ObjectInfo) -> None:
         """Take note of an object that was looked at."""
         self.tally.objects += 1
         self.tally.bytes += info.size
         if self.tally.objects % _BATCH == 0:
-            self.pause()
+            self._budget.spend()
             if self._progress is not None:
                 self._progress(self.tally.objects, self.tally.of("removed")[0])
 
@@ -407,7 +395,6 @@ class Collector:
         """Delete now what was to be deleted."""
         if self._removing:
             self.env.bucket.delete_many(self._removing)
-            self.env.written.removed += len(self._removing)
             self._removing.clear()
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import apsw
 
+from memoturn.base.deadline import current
 from memoturn.base.errors import MemoturnError, PayloadTooLargeError, RequestTimeoutError
 from memoturn.base.settings import SqlSettings
 
@@ -39,7 +40,8 @@ _LENGTH: Final = apsw.SQLITE_LIMIT_LENGTH
 class Budget:
     """Of one connection. A block of `with budget:` is one piece of work, and so is a statement of a user.
 
-    Statements of ours that take next to nothing run outside of any, and are neither counted nor stopped.
+    Statements of ours that take next to nothing run outside of any, and are not counted. The deadline of the thread
+    stops both.
     """
 
     __slots__ = ("__weakref__", "_due", "_heap", "_monotonic", "left", "parts", "settings", "stopped")
@@ -72,6 +74,10 @@ class Budget:
 
     def check(self) -> bool:
         """The progress handler: whether to stop. The time runs from its first call on, which comes early."""
+        deadline = current()
+        if deadline is not None and deadline.is_over(self._monotonic()):
+            self.stopped = deadline.error()
+            return True
         if not self.parts:
             return False
         now = self._monotonic()

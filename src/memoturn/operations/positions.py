@@ -28,8 +28,7 @@ def find(engine: Engine, branch: Branch, position: Position, exact: bool = False
     Raises `CheckpointNotFoundError`, and `TxidNotRetainedError` if there is none, or if it has to be `exact`.
     """
     # A head that is damaged is not looked at, so that it can be rewound past.
-    manifest = branch.newest()
-    tail: list[Commit] = []
+    manifest, tail = branch.newest(), list[Commit]()
     if isinstance(position, AtTime) or (isinstance(position, AtTxid) and position.txid > manifest.head_txid):
         manifest, tail = branch.newest_with_tail()
     try:
@@ -67,3 +66,10 @@ def writable(engine: Engine, address: Address) -> Branch:
             f"{address} is a position in the past, which is read-only; fork a branch from it to write"
         )
     return engine.branch(address.database, address.branch)
+
+
+def look_again(engine: Engine, address: Address) -> None:
+    """Believe nothing that was read before of a branch that another process may be writing."""
+    branch = engine.branch(address.database, address.branch)
+    if not branch.is_ours:
+        branch.look_again()

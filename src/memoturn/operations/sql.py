@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import apsw
 
-from memoturn.base.errors import InvalidRequestError, MemoturnError, SegmentGoneError, SqlError
+from memoturn.base.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    MemoturnError,
+    SegmentGoneError,
+    SqlError,
+)
 from memoturn.base.names import Address
 from memoturn.base.results.rows import BatchResult, Params, Rows
 from memoturn.database.branch import Branch
@@ -17,27 +23,29 @@ from memoturn.operations.positions import see
 from memoturn.operations.reading import again
 
 
-def sql(engine: Engine, address: Address, text: str, params: Params | None = None) -> Rows:
+def sql(
+    engine: Engine, address: Address, text: str, params: Params | None = None, *, may_write: bool = True
+) -> Rows:
     """Run one statement. A statement that writes is a transaction by itself, with a txid of its own.
 
-    Raises `InvalidRequestError`, `SqlError`, `RequestTimeoutError`, `PayloadTooLargeError`, and what opening or
-    writing the branch raises.
+    Raises `ForbiddenError` for one that writes, unless it may, `InvalidRequestError`, `SqlError`,
+    `RequestTimeoutError`, `PayloadTooLargeError`, and what opening or writing the branch raises.
     """
     try:
-        return _sql(engine, address, text, params)
+        return _sql(engine, address, text, params, may_write)
     except SegmentGoneError:
         statement = model.known(text)
         if address.position is None and statement is not None and not statement.readonly:
             raise  # What it writes may have been shipped.
-        return again(engine, address, lambda: _sql(engine, address, text, params))
+        return again(engine, address, lambda: _sql(engine, address, text, params, may_write))
 
 
-def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> Rows:
+def _sql(engine: Engine, address: Address, text: str, params: Params | None, may_write: bool) -> Rows:
     statement = model.known(text)
     if address.position is None:
         branch = engine.branch(address.database, address.branch)
         if statement is not None and not statement.readonly:
-            return _write(branch, text, params)
+            return _write(branch, text, params, may_write)
         view, exact = branch.head(), True
     else:
         branch, view, exact = see(engine, address)
@@ -58,16 +66,34 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None) -> 
         reader.close()
         raise
     readers.give_back(reader)
-    return _write(branch, text, params)
+    return _write(branch, text, params, may_write)
 
 
-def _write(branch: Branch, text: str, params: Params | None) -> Rows:
+def _write(branch: Branch, text: str, params: Params | None, may_write: bool) -> Rows:
+    if not may_write:
+        raise _forbidden()
     rows, txid = branch.write(lambda connection: model.run(connection, text, params), anywhere=True)
     rows.txid = txid
     return rows
 
 
-def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Params | None]]) -> BatchResult:
+def _forbidden() -> ForbiddenError:
+    return ForbiddenError("the statement writes, and the scope is read; only SELECT and its like are allowed")
+
+
+def reads_only(text: str) -> bool | None:
+    """Whether a statement is known to write nothing; None for one that was not seen yet."""
+    statement = model.known(text)
+    return None if statement is None else statement.readonly
+
+
+def batch(
+    engine: Engine,
+    address: Address,
+    statements: Sequence[tuple[str, Params | None]],
+    *,
+    may_write: bool = True,
+) -> BatchResult:
     """Run statements as one transaction with one txid, or none of it. One that only reads makes no txid.
 
     Foreign keys are enforced, unless the first statement is `PRAGMA foreign_keys=OFF`: then not in this batch.
@@ -76,6 +102,8 @@ def batch(engine: Engine, address: Address, statements: Sequence[tuple[str, Para
     done = again(engine, address, lambda: _read_batch(engine, address, statements))
     if done is not None:
         return done
+    if not may_write:
+        raise _forbidden()
     branch = engine.branch(address.database, address.branch)
     free = bool(statements) and model.turns_foreign_keys_off(statements[0][0])
 

@@ -23,6 +23,7 @@ from memoturn.faces.cli import (
     kv,
     maintenance,
     memory,
+    serve,
     sql,
     vectors,
 )
@@ -32,6 +33,7 @@ from memoturn.faces.cli.errors import Exit, report
 
 PROGRAM: Final = "memoturn"
 _ORDER: Final = [
+    "serve",
     "db",
     "branch",
     "undo",
@@ -125,6 +127,7 @@ command(app, "gc")(collect.gc)
 command(app, "why-retained")(collect.why_retained)
 command(app, "retain")(maintenance.retain)
 app.add_typer(maintenance.app, name="maintenance")
+command(app, "serve")(serve.serve)
 command(app, "init")(init.init)
 command(app, "config")(config.config)
 command(app, "demo")(demo)

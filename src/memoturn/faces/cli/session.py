@@ -59,7 +59,7 @@ class Session:
             )
         from memoturn.faces.embedded.client import Memoturn
 
-        return Memoturn(url, settings=settings, embedder=_embedder(embedding) if embed else None)
+        return Memoturn(url, settings=settings, embedder=embedder_of(embedding) if embed else None)
 
     def close(self) -> None:
         """Ship what was committed, and let go of the store."""
@@ -100,7 +100,7 @@ class Session:
                 print(line, file=sys.stderr)
 
 
-def _embedder(embedding: Embedding | None) -> Embedder | None:
+def embedder_of(embedding: Embedding | None) -> Embedder | None:
     """What the settings name."""
     if embedding is None:
         return None

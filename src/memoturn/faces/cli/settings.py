@@ -16,6 +16,7 @@ from memoturn.base.settings import (
     Durability,
     HistorySettings,
     MaintenanceSettings,
+    ServerSettings,
     Settings,
 )
 from memoturn.faces.cli.errors import UsageError
@@ -45,6 +46,7 @@ class Configuration(NamedTuple):
     shown: list[Setting]
     embedding: Embedding | None
     auth: AuthSettings
+    server: ServerSettings
 
 
 class Embedding(NamedTuple):
@@ -93,6 +95,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
     )
     embedding = _embedding(given)
     auth = _auth(given)
+    server = _server(given)
     store, origin = _store(url, environ, settings.data_dir)
     home = _home(store)
     where: list[Setting] = [Setting("MEMOTURN_URL", store, origin)]
@@ -103,7 +106,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         given.shown = [setting for setting in given.shown if setting.name != "MEMOTURN_DATA_DIR"]
     elif not store.startswith("http"):
         where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
-    return Configuration(store, home, settings, where + given.shown, embedding, auth)
+    return Configuration(store, home, settings, where + given.shown, embedding, auth, server)
 
 
 def _embedding(given: _Given) -> Embedding | None:
@@ -125,6 +128,31 @@ def _auth(given: _Given) -> AuthSettings:
         given.secret("MEMOTURN_PLATFORM_KEY"),
         given.secret("MEMOTURN_AUTH_KEY"),
         given.secret("MEMOTURN_AUTH_OLD_KEYS"),
+    )
+
+
+def _server(given: _Given) -> ServerSettings:
+    default = ServerSettings()
+
+    def number(name: str, value: float, least: int) -> int:
+        return given.number(f"MEMOTURN_{name}", int(value), least)
+
+    return ServerSettings(
+        listen=given.text("MEMOTURN_LISTEN", default.listen) or default.listen,
+        body_bytes=number("BODY_BYTES", default.body_bytes, 1),
+        control_body_bytes=number("CONTROL_BODY_BYTES", default.control_body_bytes, 1),
+        import_bytes=number("IMPORT_BYTES", default.import_bytes, 1),
+        header_bytes=number("HEADER_BYTES", default.header_bytes, 1024),
+        request_secs=number("REQUEST_SECS", default.request_secs, 1),
+        long_request_secs=number("LONG_REQUEST_SECS", default.long_request_secs, 1),
+        min_txid_secs=number("MIN_TXID_SECS", default.min_txid_secs, 0),
+        in_flight=number("IN_FLIGHT", default.in_flight, 1),
+        control_per_second=number("CONTROL_PER_SECOND", default.control_per_second, 0),
+        queued=number("QUEUED", default.queued, 1),
+        results=number("RESULTS", default.results, 1),
+        idempotency_keys=number("IDEMPOTENCY_KEYS", default.idempotency_keys, 0),
+        idempotency_bytes=number("IDEMPOTENCY_BYTES", default.idempotency_bytes, 0),
+        shutdown_secs=number("SHUTDOWN_SECS", default.shutdown_secs, 1),
     )
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -51,12 +51,11 @@ from memoturn.faces.wire import (
     RewindResult,
     Rows,
     UndoResult,
-    surface,
 )
-from memoturn.models.guard import protect
 from memoturn.node.engine import Engine
 from memoturn.operations import branches, databases, positions, transfer, undo
 from memoturn.operations import sql as statements
+from memoturn.operations.opening import open_engine
 
 if TYPE_CHECKING:
     from memoturn.faces.embedded.memory import Profile
@@ -66,7 +65,7 @@ Progress = Callable[[int, int], None]
 """Called with how many bytes are done, and how many there are."""
 
 
-class Memoturn(surface.Memoturn):
+class Memoturn:
     """Memory that can be forked, checkpointed and rewound, kept in the store at `url`.
 
     `memory:` lives as long as this object; `file:./data` is a directory that several processes may use at once;
@@ -95,7 +94,9 @@ class Memoturn(surface.Memoturn):
                 f"{url!r} is no store; write 'file:./data', 'memory:' or 's3://bucket/prefix'"
             )
         if url.startswith(("http://", "https://")):
-            raise InvalidRequestError(f"{url!r} is a server; `from memoturn import Memoturn` is its client")
+            raise InvalidRequestError(
+                f"{url!r}: there is no client for a server yet; name a store: 'file:./data'"
+            )
         settings = settings or Settings()
         if durability is not None:
             if durability not in ("standard", "durable"):
@@ -105,8 +106,7 @@ class Memoturn(surface.Memoturn):
             settings = replace(settings, commit=replace(settings.commit, durability=durability))
         if data_dir is not None:
             settings = replace(settings, data_dir=os.fspath(data_dir))
-        prepare = partial(protect, settings=settings.sql, clock=clock)
-        self._engine = Engine(url, settings, prepare=prepare, clock=clock, ids=ids)
+        self._engine = open_engine(url, settings, clock, ids)
         self._embedder = embedder
         self.url = url
         self.databases = Databases(self._engine)
@@ -188,7 +188,7 @@ class Databases:
         return transfer.import_file(self._engine, name, os.fspath(path), progress)
 
 
-class Database(surface.Database):
+class Database:
     """A handle to a branch of a database, or to a position in its past."""
 
     def __init__(self, engine: Engine, address: Address, forked: BranchInfo | None = None) -> None:

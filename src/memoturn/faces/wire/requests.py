@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from memoturn.base.results.tokens import Scope
+
 Params = list[Any] | dict[str, Any] | None
 Position = str | int
 Seconds = float
@@ -71,10 +73,10 @@ class Undo(Body, frozen=True):
 
 
 class MintToken(Body, frozen=True):
-    """A token for the database or namespace of the path; `expires_in` is in seconds."""
+    """A token for the database or namespace of the path; `expires_in` is in seconds, a day if it is not given."""
 
-    scope: Literal["read", "write", "admin"]
-    expires_in: Seconds
+    scope: Scope
+    expires_in: int | None = None
 
 
 class Stmt(Body, frozen=True):

@@ -33,6 +33,7 @@ from memoturn.base.results.memories import (
     MemoryImport,
 )
 from memoturn.base.results.rows import BatchResult
+from memoturn.base.results.tokens import Minted
 from memoturn.base.results.transcripts import SessionDelete, TurnAppended, Turns
 from memoturn.base.results.vectors import VectorDelete, VectorEntry, VectorHits, VectorUpsert
 from memoturn.faces.wire import answers, requests
@@ -144,7 +145,7 @@ def _writes(
 
 _CONTROL: Final = (
     _control("databases.create", "POST", _DATABASES, "platform", "Create an empty database.", DatabaseInfo,
-             body=requests.CreateDatabase, status=201),
+             about=None, body=requests.CreateDatabase, status=201),
     _control("databases.list", "GET", _DATABASES, "platform", "Databases in the order of their names.",
              answers.DatabasePage, about=None, query=(_CURSOR, _LIMIT)),
     _control("databases.get", "GET", _DATABASE, "read", "One database.", DatabaseInfo),
@@ -190,6 +191,10 @@ _CONTROL: Final = (
              answers.HistoryPage, query=(Query("cursor", int, "That of the page before: a txid."), _LIMIT)),
     _control("branches.restore_points", "GET", f"{_BRANCH}/restore-points", "read", "All that can be restored.",
              RestorePoints),
+    _control("tokens.create", "POST", f"{_DATABASE}/tokens", "mint", "A token for a database.", Minted,
+             body=requests.MintToken, status=201, headers=()),
+    _control("tokens.create_ns", "POST", "/v1/namespaces/{ns}/tokens", "mint", "A token for a namespace.", Minted,
+             about="namespace", body=requests.MintToken, status=201, headers=()),
     _control("maintenance.status", "GET", "/v1/maintenance", "platform", "What background work does, everywhere.",
              MaintenanceStatus, about=None, long=True),
     _control("maintenance.database", "GET", f"{_DATABASE}/maintenance", "read",

@@ -1,1 +1,0 @@
-"""The client for programs with an event loop; what is here is written by hand."""

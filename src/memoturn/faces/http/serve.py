@@ -1,0 +1,119 @@
+"""The server as a process: it opens the store, listens, works, and on a signal finishes what it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import uvicorn
+
+from memoturn.base.embedding import Embedder
+from memoturn.base.errors import InvalidRequestError, UnavailableError
+from memoturn.base.settings import AuthSettings, ServerSettings, Settings
+from memoturn.faces.http import startup
+from memoturn.faces.http.app import application
+from memoturn.faces.http.call import Context
+from memoturn.faces.http.pipeline import Seen
+from memoturn.faces.http.protocol import bounded
+from memoturn.faces.http.tokens import Tokens
+from memoturn.operations.opening import open_engine
+
+_SWITCH_SECS = 0.001
+"""How long a thread may keep the interpreter while others want it."""
+
+
+class Listening(NamedTuple):
+    """What a server tells when it is about to take requests."""
+
+    url: str
+    store: str
+    auth: bool
+    warnings: list[str]
+    stop: Callable[[], None]
+    """Ends it as a signal does; from any thread."""
+
+
+def serve(
+    store: str,
+    settings: Settings,
+    server: ServerSettings,
+    auth: AuthSettings,
+    spool: Path,
+    embedder: Embedder | None = None,
+    tell: Callable[[Listening], None] | None = None,
+    observe: Callable[[Seen], None] | None = None,
+) -> None:
+    """Serve a store until a signal comes. Raises `UnconfiguredError` and `UnavailableError` before it listens."""
+    host, port = parse_listen(server.listen)
+    start = startup.check(auth, host)
+    listener = _listen(host, port)
+    with contextlib.closing(listener), contextlib.closing(open_engine(store, settings)) as engine:
+        tokens = None if start.keys is None else Tokens(start.keys, engine.clock, engine.ids)
+        context = Context(engine, server, spool, embedder, tokens)
+        config = uvicorn.Config(
+            application(context, observe),
+            http=bounded(server.header_bytes, server.request_secs),
+            loop="uvloop" if sys.platform != "win32" else "asyncio",
+            lifespan="on",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, int(server.shutdown_secs)),
+            backlog=2048,
+        )
+        runner = uvicorn.Server(config)
+
+        def stop() -> None:
+            runner.should_exit = True
+
+        bound_host, bound_port = listener.getsockname()[:2]
+        if tell is not None:
+            shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+            tell(Listening(f"http://{shown}:{bound_port}", store, tokens is not None, start.warnings, stop))
+        sys.setswitchinterval(_SWITCH_SECS)
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as loop:
+            loop.run(runner.serve(sockets=[listener]))
+        if not runner.started:
+            raise UnavailableError("the server could not start; the log says why")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """The host and port of `host:port`; `[::1]:8080` for IPv6. Raises `InvalidRequestError`."""
+    host, colon, port = text.rpartition(":")
+    bare = host.startswith("[") and host.endswith("]")
+    if (
+        not colon
+        or not (port.isascii() and port.isdigit())
+        or int(port) > 65535
+        or (":" in host and not bare)
+    ):
+        raise InvalidRequestError(
+            f"MEMOTURN_LISTEN {text!r} is no address; write host:port, such as 127.0.0.1:8080 or [::1]:8080"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `UnavailableError`."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+    except OSError as error:
+        raise UnavailableError(f"nothing can listen at {host}:{port}: {error.strerror}") from error

@@ -1,0 +1,184 @@
+"""What is done for a call on a thread: the credential is looked at again, the work is done, the answer is written."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, NamedTuple
+
+from memoturn.base.errors import InternalError, InvalidRequestError, MemoturnError, UnavailableError
+from memoturn.base.txids import TXID
+from memoturn.faces.http.access import check_life
+from memoturn.faces.http.call import Answer, Call, Stream
+from memoturn.faces.http.handlers import HANDLERS
+from memoturn.faces.wire import answers, headers
+from memoturn.faces.wire.errors import body_of
+from memoturn.faces.wire.routes import JSON
+from memoturn.operations import positions, transfer
+
+_log: Final = logging.getLogger("memoturn.http")
+_JSON: Final = (b"content-type", JSON.encode())
+_TXID: Final = headers.TXID.encode()
+_CONSISTENCIES: Final = ("primary", "cached")
+_DURABILITIES: Final = ("standard", "durable")
+
+
+class Sent(NamedTuple):
+    """An answer as it goes out.
+
+    `done` is what would have been answered if what was done had also become durable.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes | Stream
+    done: Sent | None = None
+
+
+class Behind(NamedTuple):
+    """The branch has not come as far as the caller wants."""
+
+    txid: int
+    wanted: int
+
+    def error(self, waited: float) -> MemoturnError:
+        """What is answered when waiting has not helped."""
+        error = UnavailableError(
+            f"the branch is at txid {self.txid} after {waited:g} seconds, and {self.wanted} was asked for "
+            f"(Memoturn-Min-Txid); try again"
+        )
+        error.txid = self.txid  # type: ignore[attr-defined]
+        return error
+
+
+def perform(call: Call) -> Sent | Behind:
+    """Do what is asked. Never raises."""
+    try:
+        if call.who.db is not None:
+            check_life(call.engine, call.who)
+        if call.refusal is not None:
+            raise call.refusal
+        behind = _prepare(call) if call.headers else None
+        if behind is not None:
+            return behind
+        return _written(call, HANDLERS[call.route.name](call))
+    except MemoturnError as error:
+        return failed(call, error)
+    except BaseException as error:
+        if call.deadline.is_over(call.engine.clock.monotonic()):
+            # What is stopped within the engine may surface as anything.
+            return failed(call, call.deadline.error())
+        return failed(call, _unforeseen(call, error))
+
+
+def _prepare(call: Call) -> Behind | None:
+    """Do what the headers ask for before the work begins."""
+    given = call.headers
+    durability = given.get(headers.DURABILITY)
+    if durability is not None and durability not in _DURABILITIES:
+        raise InvalidRequestError(f"Memoturn-Durability {durability!r} is unknown; it is standard or durable")
+    if call.address is None:
+        return None
+    consistency = given.get(headers.CONSISTENCY)
+    if consistency is not None:
+        if consistency not in _CONSISTENCIES:
+            raise InvalidRequestError(
+                f"Memoturn-Consistency {consistency!r} is unknown; it is primary or cached"
+            )
+        if consistency == "primary":
+            positions.look_again(call.engine, call.address)
+    text = given.get(headers.MIN_TXID)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise InvalidRequestError(f"Memoturn-Min-Txid {text!r} is no txid; give a whole number")
+    wanted, head = int(text), head_of(call)
+    return Behind(head, wanted) if head < wanted else None
+
+
+def _written(call: Call, answer: Answer) -> Sent:
+    """The answer in bytes, after what was done has been made durable if that was asked for."""
+    sent = _encoded(call, answer)
+    failure = harden(call) if call.headers.get(headers.DURABILITY) == "durable" else None
+    return sent if failure is None else failure._replace(done=sent)
+
+
+def harden(call: Call) -> Sent | None:
+    """Bring what was written on the branch to the store; the answer if that fails."""
+    if call.address is None or headers.DURABILITY not in call.route.headers:
+        return None
+    try:
+        transfer.sync(call.engine, call.at._replace(position=None))
+    except MemoturnError as error:
+        return failed(call, error)
+    return None
+
+
+def _encoded(call: Call, answer: Answer) -> Sent:
+    status, result = answer.status or call.route.status, answer.result
+    body: bytes | Stream
+    if answer.media is not None:
+        body, kind = result, (b"content-type", answer.media.encode())
+    elif result is None:
+        body, kind = b"", None
+        status = 204 if status == 200 else status
+    else:
+        body, kind = answers.encode(result), _JSON
+    found = [] if kind is None else [kind]
+    txid = answer.txid
+    if txid is None and call.address is not None:
+        txid = head_of(call)
+    if txid is not None:
+        found.append((_TXID, b"%d" % txid))
+    found += [(name.encode(), value.encode("latin-1")) for name, value in answer.headers]
+    if isinstance(body, Stream):
+        if body.length is not None:
+            found.append((b"content-length", b"%d" % body.length))
+    elif status != 204 and status != 304:
+        found.append((b"content-length", b"%d" % len(body)))
+    return Sent(status, found, body)
+
+
+def failed(call: Call, error: MemoturnError) -> Sent:
+    """The answer to what went wrong, with the head of the branch if there is one."""
+    if error.status == 500:
+        _log.error("%s: %s", call.route.key, error, exc_info=error)
+    txid = None if call.address is None else _head_or_zero(call, error)
+    return refused(error, txid)
+
+
+def refused(error: MemoturnError, txid: int | None) -> Sent:
+    """An error as an answer."""
+    said = body_of(error)
+    body = answers.encode(said)
+    found = [_JSON, (b"content-length", b"%d" % len(body))]
+    if txid is not None:
+        found.append((_TXID, b"%d" % txid))
+    if said.retry_after is not None:
+        found.append((b"retry-after", b"%d" % max(1, -int(-said.retry_after // 1))))
+    elif error.status in (408, 503):
+        found.append((b"retry-after", b"1"))
+    if error.status == 401:
+        found.append((b"www-authenticate", b"Bearer"))
+    return Sent(error.status, found, body)
+
+
+def head_of(call: Call) -> TXID:
+    """The head of the branch that is addressed, or of the database's default branch; 0 where there is none."""
+    return _head_or_zero(call, None)
+
+
+def _head_or_zero(call: Call, error: MemoturnError | None) -> TXID:
+    if error is not None and error.status in (401, 403):
+        return TXID(0)
+    if call.refusal is not None:
+        return TXID(0)
+    try:
+        return transfer.txid(call.engine, call.at._replace(position=None))
+    except MemoturnError:
+        return TXID(0)
+
+
+def _unforeseen(call: Call, error: BaseException) -> InternalError:
+    internal = InternalError(f"{type(error).__name__}: {error}")
+    internal.__cause__ = error
+    return internal
