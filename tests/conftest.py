@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from memoturn.base.settings import MaintenanceSettings, Settings
 from memoturn.faces.embedded.client import Database, Memoturn
 from tests.support import ManualClock
+
+QUIET: Final = Settings(maintenance=MaintenanceSettings(on=False))
 
 Opener = Callable[..., Memoturn]
 
@@ -21,11 +24,11 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def open_store(clock: ManualClock) -> Iterator[Opener]:
-    """Opens stores, by the test's clock unless it says otherwise."""
+    """Opens stores, by the clock of the test and without background work unless it says otherwise."""
     opened: list[Memoturn] = []
 
     def open_(url: str = "memory:", **options: Any) -> Memoturn:
-        opened.append(Memoturn(url, **{"clock": clock, **options}))
+        opened.append(Memoturn(url, **{"clock": clock, "settings": QUIET, **options}))
         return opened[-1]
 
     yield open_

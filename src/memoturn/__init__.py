@@ -14,6 +14,7 @@ from memoturn.base.errors import (
     CorruptError,
     DatabaseNotFoundError,
     FencedError,
+    ForbiddenError,
     InternalError,
     InvalidRequestError,
     MemoturnError,
@@ -25,6 +26,7 @@ from memoturn.base.errors import (
     SegmentGoneError,
     SqlError,
     TxidNotRetainedError,
+    UnauthorizedError,
     UnavailableError,
     UnconfiguredError,
     UndecidedWriteError,
@@ -43,13 +45,57 @@ from memoturn.faces import wire
 from memoturn.faces.wire import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from memoturn.faces.embedded.client import Database, Memoturn
+    from os import PathLike
+    from typing import overload
+
+    from memoturn.base.clock import Clock
+    from memoturn.base.ids import Ids
+    from memoturn.base.settings import Durability
+    from memoturn.faces.client.aio.client import AsyncDatabase, AsyncMemoturn
+    from memoturn.faces.client.aio.memory import AsyncProfile
+    from memoturn.faces.embedded import client as _embedded
+    from memoturn.faces.embedded.client import Database
     from memoturn.faces.embedded.memory import Profile
     from memoturn.node.embedders.local import LocalEmbedder
     from memoturn.node.embedders.openai import OpenAIEmbedder
 
+    class Memoturn(_embedded.Memoturn):
+        """Either client. As they have the same methods, types are those of the one for a store."""
+
+        @overload
+        def __init__(
+            self,
+            url: str = "file:./data",
+            *,
+            durability: Durability | None = None,
+            data_dir: str | PathLike[str] | None = None,
+            settings: Settings | None = None,
+            clock: Clock | None = None,
+            ids: Ids | None = None,
+            embedder: Embedder | None = None,
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self,
+            url: str,
+            *,
+            token: str | None = None,
+            durability: Durability | None = None,
+            timeout: float = 60.0,
+            retries: int = 3,
+            clock: Clock | None = None,
+            ids: Ids | None = None,
+        ) -> None: ...
+
+        def __init__(self, url: str = "file:./data", **options: Any) -> None: ...
+
+
 __all__ = [
     "AlreadyExistsError",
+    "AsyncDatabase",
+    "AsyncMemoturn",
+    "AsyncProfile",
     "BranchExpiredError",
     "BranchNotFoundError",
     "BusyError",
@@ -63,6 +109,7 @@ __all__ = [
     "DatabaseNotFoundError",
     "Embedder",
     "FencedError",
+    "ForbiddenError",
     "HistorySettings",
     "InternalError",
     "InvalidRequestError",
@@ -83,6 +130,7 @@ __all__ = [
     "SqlError",
     "SqlSettings",
     "TxidNotRetainedError",
+    "UnauthorizedError",
     "UnavailableError",
     "UnconfiguredError",
     "UndecidedWriteError",
@@ -92,9 +140,12 @@ __all__ += wire.__all__
 
 
 _LATER = {
-    "Database": "memoturn.faces.embedded.client",
-    "Memoturn": "memoturn.faces.embedded.client",
-    "Profile": "memoturn.faces.embedded.memory",
+    "AsyncDatabase": "memoturn.faces.client.aio.client",
+    "AsyncMemoturn": "memoturn.faces.client.aio.client",
+    "AsyncProfile": "memoturn.faces.client.aio.memory",
+    "Database": "memoturn.faces.wire.surface",
+    "Memoturn": "memoturn.faces.wire.surface",
+    "Profile": "memoturn.faces.wire.surface",
     "LocalEmbedder": "memoturn.node.embedders.local",
     "OpenAIEmbedder": "memoturn.node.embedders.openai",
 }

@@ -16,9 +16,9 @@ from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import UnixMs
 from memoturn.bucket import ObjectInfo
 from memoturn.history import census
-from memoturn.history.census import Candidates, is_ripe
+from memoturn.history.census import Candidates, Censuses, is_ripe
 from memoturn.history.collection import Collector
-from memoturn.history.reach import undecided
+from memoturn.history.reach import objects_of, undecided
 from memoturn.manifest import keys
 from memoturn.manifest.rules import free_name
 from memoturn.manifest.segment_name import SegmentName
@@ -382,6 +382,35 @@ def test_a_merge_whose_maker_was_stopped_before_it_linked_it_does_no_harm() -> N
     world.settle(world.node())
     assert rows(world.node().db()) == list(range(130))
     world.assert_nothing_dead()
+
+
+def test_what_was_linked_while_a_pass_was_under_way_is_not_counted_as_dead() -> None:
+    """Else what lets go of it later would be no longer than a moment before its removal."""
+    world = World()
+    node = world.node()
+    db = node.create()
+    for value in range(4):
+        put_rows(db, value)
+        maintenance.compact(node.engine, "x")
+    world.clock.advance(GRACE + 1)
+    node.gc()
+    world.clock.advance(GRACE + 1)
+    bucket = Between(world.store)
+
+    def work(_call: int, name: str, key: Any) -> None:
+        if name == "list" and key == keys.database_prefix(node.uuid()):
+            bucket.before = lambda *_: None
+            put_rows(db, 4)
+            maintenance.compact(node.engine, "x")
+            put_rows(db, 5)
+
+    bucket.before = work
+    assert world.node(bucket=bucket).gc().removed > 0
+    assert rows(world.node().db()) == list(range(6)), "somebody worked in between"
+    parts = Censuses(world.store, node.uuid(), UnixMs(world.clock.ms), GRACE * 1000)
+    counted = {name for name, _, _ in parts.objects()}
+    manifest = node.engine.manifests.read(keys.manifest_key(node.uuid(), "main")).record
+    assert not counted & {f"{manifest.incarnation}/{name}" for name in objects_of(manifest)}
 
 
 def test_a_fork_that_was_slow_does_not_stand_on_what_was_removed() -> None:

@@ -7,6 +7,7 @@ import pytest
 from memoturn import (
     BranchExpiredError,
     BranchNotFoundError,
+    CorruptError,
     DatabaseNotFoundError,
     TxidNotRetainedError,
 )
@@ -305,6 +306,37 @@ def test_what_a_crashed_creation_left_goes_whole() -> None:
     world.clock.advance(GRACE + 1)
     assert node.gc().removed == 2
     assert world.objects() == []
+
+
+def test_a_record_that_cannot_be_read_stops_the_collection_of_its_database_alone() -> None:
+    world = World()
+    node = world.node()
+    for name in ("a", "b"):
+        put_rows(node.create(name), 1)
+        put_rows(node.db(name).branch.create("gone"), 2)
+        node.db(name).branch.delete("gone")
+    a, b = node.uuid("a"), node.uuid("b")
+    world.store.put(keys.manifest_key(a, "main"), b"{")
+    orphan = keys.manifest_key("d_orphan", "main")
+    world.store.put(orphan, b"")
+
+    def some_passes() -> list[str]:
+        before = world.objects(keys.database_prefix(a))
+        for _ in range(4):
+            with pytest.raises(CorruptError):
+                world.node().gc()
+            world.clock.advance(GRACE + 1)
+        assert world.objects(keys.database_prefix(a)) == before
+        return world.objects()
+
+    left = some_passes()
+    assert len([key for key in left if b in key]) == 2, "a manifest and a segment"
+    assert orphan not in left
+    world.store.put(orphan, b"")
+    world.store.put(keys.catalog_key("b"), b"{")
+    left = some_passes()
+    assert orphan in left, "nobody knows which databases have a name"
+    assert len([key for key in left if b in key]) == 2
 
 
 def test_one_database_is_collected_by_its_name() -> None:

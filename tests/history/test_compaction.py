@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -50,6 +51,23 @@ def test_every_position_of_a_family_keeps_its_content(mt: Memoturn) -> None:
     for db in family:
         commit(db, 2)
         assert_whole(db)
+
+
+def test_a_time_is_found_at_a_rewind_that_its_pack_has_merged_away(mt: Memoturn, clock: ManualClock) -> None:
+    db = a_family(mt)[0]
+    clock.advance(10)
+    rewound = db.branch.rewind(3)
+    clock.advance(10)
+    fork = db.branch.create("late")
+    commit(db, 12, "what the fork never saw ")
+    now = clock.now_ms()
+    clock.advance(10)
+    commit(fork, 1)
+    merged = [done.step for done in compact(branch_of(db)) if isinstance(done.step, Merge)]
+    assert any(pack.packs[0].min_txid < rewound.txid < pack.packs[-1].max_txid for pack in merged)
+    when = datetime.fromtimestamp(now / 1000, UTC)
+    assert fork.at(when).txid == rewound.txid
+    assert values(fork.at(when)) == values(db.at(rewound.txid)) == values(db.at(3))
 
 
 def test_packs_stay_few_whatever_the_age(mt: Memoturn, db: Database) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from memoturn import CorruptError, Database, SegmentGoneError
 from memoturn.manifest.watch import AloneWatch
 from memoturn.operations import maintenance
-from tests.history.collecting import GRACE, Node, World, put_rows, rows
+from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
 from tests.support import ManualClock, branch_of
 
 
 class StoppedClock(ManualClock):
     def monotonic(self) -> float:
         return 0.0
+
+
+class HeldUp(ManualClock):
+    held_up = 0.0
+
+    def monotonic(self) -> float:
+        return self.held_up
 
 
 def stale_node(world: World) -> Node:
@@ -112,3 +121,34 @@ def test_a_segment_that_is_really_lost_is_an_error_and_no_loop(world: World, wri
             world.store.delete(key)
     with pytest.raises(CorruptError, match="is missing"):
         rows(world.node().db())
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_reader_who_is_held_up_again_is_told_to_try_again_and_not_of_damage(
+    world: World, writer: Node, slow: bool
+) -> None:
+    clock = HeldUp(world.clock.ms)
+    bucket = Between(world.store)
+    reader = world.node(clock, bucket=bucket, watch=AloneWatch())
+    expected = rows(reader.db())
+    collected_under(world, writer)
+    put_rows(writer.db(), 6)
+    maintenance.compact(writer.engine, "x")
+    without_cache(reader)
+    reader.engine.branch("x").readers.close()
+
+    def hold_up(_call: int, name: str, key: Any) -> None:
+        if name != "get" and "/base/" in str(key) and str(key).endswith(".ltx"):
+            bucket.before = lambda *_: None
+            put_rows(writer.db(), 7)
+            maintenance.compact(writer.engine, "x")
+            world.clock.advance(GRACE + 1)
+            writer.gc()
+            world.clock.advance(GRACE + 1)
+            assert writer.gc().removed > 0
+            clock.held_up = GRACE + 1.0 if slow else 0.0
+
+    bucket.before = hold_up
+    with pytest.raises(SegmentGoneError if slow else CorruptError):
+        rows(reader.db())
+    assert rows(reader.db()) == [*expected, 6, 7]

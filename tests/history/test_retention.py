@@ -414,10 +414,11 @@ def test_the_first_look_costs_no_request_to_the_clock_of_the_store() -> None:
 
 
 def raising(world: World, node: Node, txid: int, name: str = "main") -> Callable[[], None]:
-    """Raises the exact window of a branch, by another node."""
+    """Raises the exact window of a branch, by another node, and lets half a grace period pass."""
     key = keys.manifest_key(node.uuid(), name)
 
     def now() -> None:
+        world.clock.advance(world.grace / 2)
         world.node().engine.manifests.update(key, lambda m: rules.raise_exact(m, TXID(txid)))
 
     return now

@@ -22,6 +22,7 @@ from memoturn.base.errors import UnavailableError
 from memoturn.base.ids import Ids
 from memoturn.base.names import parse_address
 from memoturn.base.settings import HistorySettings, MaintenanceSettings
+from memoturn.base.txids import UnixMs
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.neighbours import NoNeighbours
 from memoturn.database.shipper import Shippable
@@ -171,6 +172,20 @@ def test_databases_that_somebody_else_has_deleted_are_looked_for() -> None:
     assert not any(uuid in info.key for info in life.bucket.list("db/"))
 
 
+def test_a_deleted_database_goes_when_its_name_was_taken_again_at_once() -> None:
+    life = Life(Settings(history=HistorySettings(gc_grace_secs=100)))
+    former = life.engine.entry("x").db_uuid
+    databases.delete(life.engine, "x")
+    databases.create(life.engine, "x")
+    life.sql("CREATE TABLE t(v)")
+    now = life.engine.entry("x").db_uuid
+    life.until(60_000)
+    keys = [info.key for info in life.bucket.list("db/")]
+    assert not any(former in key for key in keys)
+    assert any(now in key for key in keys)
+    life.sql("INSERT INTO t VALUES (1)")
+
+
 def test_expired_keys_are_swept_where_the_branch_is_written_here() -> None:
     life = Life()
     for number in range(600):
@@ -220,6 +235,61 @@ def test_a_little_is_restored_all_the_time_and_damage_is_told_until_it_is_repair
         life.bucket.put(key, body)
     life.until(1400)
     assert notes.read(uuid).last("damage", "main") is None
+
+
+def test_damage_is_told_no_longer_than_its_position_is_declared() -> None:
+    history = HistorySettings(pitr_retention_secs=3600, pitr_snapshot_retention_secs=7200)
+    life = Life(Settings(history=history, maintenance=MaintenanceSettings(idle_secs=1e9)))
+    for number in range(4):
+        life.sql("INSERT INTO t VALUES (?)", number)
+    uuid, notes = life.branch("x").db_uuid, life.work.notes
+    (key,) = [info.key for info in life.bucket.list("db/") if "/2-2-" in info.key]
+    body = life.bucket.get(key)[0]
+    life.bucket.put(key, body[:120] + bytes([body[120] ^ 1]) + body[121:])
+    notes.add(uuid, Note("damage", "main", UnixMs(0), 0.0, "a drill has found it", key, txid=2))
+    for hour in range(1, 12):
+        life.sql("INSERT INTO t VALUES (?)", hour)
+        life.until(hour * 3600.0)
+    assert life.branch("x").manifest().floor_txid > 2
+    assert notes.read(uuid).last("damage", "main") is None
+    assert notes.read(uuid).last("drill", "main").error is None  # type: ignore[union-attr]
+    assert life.work.work().failures == 0
+
+
+def test_what_was_noted_of_branches_that_are_gone_is_forgotten() -> None:
+    life = Life(Settings(maintenance=MaintenanceSettings(idle_secs=1.0)))
+    uuid, notes = life.branch("x").db_uuid, life.work.notes
+    branches.create(life.engine, "x", "burner", ttl=500)
+    statements.sql(life.engine, parse_address("x@burner"), "INSERT INTO t VALUES (1)")
+    life.engine.branch("x", "burner").ship()
+    life.until(100)
+    assert notes.read(uuid).last("fold", "burner") is not None
+    life.until(4000)
+    assert {note.branch for note in notes.read(uuid).notes.values()} == {"", "main"}
+
+
+def test_damage_of_one_branch_keeps_nothing_else_from_being_retained_and_collected() -> None:
+    history = HistorySettings(pitr_retention_secs=0, gc_grace_secs=100)
+    life = Life(
+        Settings(history=history, maintenance=MaintenanceSettings(idle_secs=1e9, drill_bytes_per_minute=0))
+    )
+    for name in ("damaged", "dead", "last"):
+        branches.create(life.engine, "x", name)
+        statements.sql(life.engine, parse_address(f"x@{name}"), "INSERT INTO t VALUES (1)")
+        life.engine.branch("x", name).ship()
+    dead, last = (life.engine.branch("x", name) for name in ("dead", "last"))
+    incarnation = life.engine.branch("x", "damaged").incarnation
+    (key,) = [i.key for i in life.bucket.list("db/") if incarnation in i.key and "/ltx/" in i.key]
+    body = life.bucket.get(key)[0]
+    life.bucket.put(key, body[:120] + bytes([body[120] ^ 1]) + body[121:])
+    life.engine.env.store._pages.clear()
+    branches.delete(life.engine, "x", "dead")
+    life.until(4000)
+    assert last.manifest().exact_txid == 2
+    assert not any(dead.incarnation in info.key for info in life.bucket.list("db/"))
+    note = life.work.notes.read(last.db_uuid).last("collect")
+    assert note is not None
+    assert key in str(note.error), "it is told"
 
 
 def test_a_large_database_is_restored_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +386,7 @@ def test_nothing_begins_before_a_branch_is_used_and_everything_ends_with_the_eng
     open_store: Opener, file_url: str
 ) -> None:
     for url in ("memory:", file_url):
-        mt = open_store(url)
+        mt = open_store(url, settings=Settings())
         mt.databases.create("x")
         assert threads() == []
         mt.db("x").sql("CREATE TABLE t(v)")
@@ -327,7 +397,7 @@ def test_nothing_begins_before_a_branch_is_used_and_everything_ends_with_the_eng
 
 
 def test_it_can_be_switched_off(open_store: Opener) -> None:
-    mt = open_store(settings=Settings(maintenance=MaintenanceSettings(on=False)))
+    mt = open_store()
     mt.databases.create("x")
     mt.db("x").sql("CREATE TABLE t(v)")
     mt.sync()

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from memoturn import Database, Memoturn, TxidNotRetainedError
 from memoturn.base.settings import CommitSettings, HistorySettings, MaintenanceSettings, Settings
+from memoturn.history import planning
 from tests.support import ManualClock, assert_view_is_whole, branch_of, values
 
 DAY = 86_400
@@ -74,6 +76,9 @@ class Restoring(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
+        # Few packs are many, so that they are merged, over rewinds as well.
+        self.small_steps = mock.patch.multiple(planning, MOST_PACKS=3, LEAST_MERGED=2, SMALL_BASE=0)
+        self.small_steps.start()
         self.clock = Clock()
         history = HistorySettings(
             pitr_retention_secs=self.fine, pitr_snapshot_retention_secs=self.snapshots, gc_grace_secs=GRACE
@@ -95,6 +100,7 @@ class Restoring(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "mt"):
             self.mt.close()
+            self.small_steps.stop()
 
     def db(self, name: str) -> Database:
         return self.mt.db(f"x@{name}")

@@ -57,6 +57,7 @@ CHECKPOINTS = ("red", "green", "blue")
 _CREATE = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, token TEXT, pad BLOB)"
 _INSERT = "INSERT INTO t(token, pad) VALUES (?, ?)"
 _PATIENCE = 8
+_CLOCKS_DIFFER = 5.0
 _SMALL = {"MOST_PACKS": 3, "LEAST_MERGED": 2, "LEAST_BASE": 3000, "SMALL_BASE": 2000, "SLOT_MS": 10_000}
 """Compaction in a world in which a branch has some ten commits."""
 _scratch = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
@@ -772,6 +773,10 @@ class Epilogue:
         for machine_there in world.machines:
             if machine_there.process is not None:
                 scheduler.kill(machine_there.process)
+        # A deleted branch keeps its history for so long for those who descend from it.
+        deleted = [line.manifest.deleted_at or 0 for line in self._oracle.lines.values()]
+        left_ms = max(deleted, default=0) + world.history.longest_secs * 1000 - world.store.now_ms()
+        scheduler.sleep(max(left_ms / 1000, 0.0) + _CLOCKS_DIFFER)
         for _ in range(_PASSES):
             scheduler.sleep(grace + 1.0)
             done = maintenance.gc(engine)

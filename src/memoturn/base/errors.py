@@ -160,8 +160,13 @@ class SegmentGoneError(UnavailableError):
         )
         self.key = key
 
-    def as_damage(self) -> CorruptError:
-        """What it is if a new look has found no successor."""
+    def after_looking(self, seconds: float, grace: float) -> MemoturnError:
+        """What it is after a new look, so many seconds ago, has found no successor: damage.
+
+        Unless the look was so long ago that what it found may have been removed since.
+        """
+        if seconds >= grace:
+            return self
         return CorruptError(
             f"{self.key} is missing, though it is still needed; bring it back from a replica or an earlier version "
             "of the bucket"

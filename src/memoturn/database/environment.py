@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from memoturn.base.clock import Clock
 from memoturn.base.errors import BranchNotFoundError
 from memoturn.base.ids import Ids
 from memoturn.base.settings import CommitSettings
+from memoturn.base.spread import Spread
 from memoturn.base.txids import TXID
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.database.log import CommitLog
@@ -22,7 +22,7 @@ from memoturn.database.publish import Publisher
 from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest, Owner, Parent
-from memoturn.manifest.register import Register
+from memoturn.manifest.register import Held, Register
 from memoturn.manifest.watch import Watch
 from memoturn.pages.store import SegmentStore
 
@@ -32,10 +32,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Written:
-    """Bytes that this process has put into the bucket: those of commits, and those of compaction."""
+    """What this process has written: bytes of commits and of compaction in the bucket, and how long it took."""
 
     committed: int = 0
     compacted: int = 0
+    commits: Spread = field(default_factory=Spread)
+    """Seconds from the call of a write to its acknowledgement."""
+    ships: Spread = field(default_factory=Spread)
+    """Seconds to put a pack into the bucket and link it."""
+    fences: int = 0
+    """How often another writer had overtaken this process."""
+    removed: int = 0
+    """Dead objects deleted."""
 
     @property
     def amplification(self) -> float:
@@ -94,14 +102,21 @@ def manifest_of(manifests: Register[Manifest], parent: Parent, at: TXID, afresh:
 
     What is remembered may be older than the child: then it is read again, never taken for all there is.
     """
-    key = keys.manifest_key(parent.db_uuid, parent.branch_id)
-    former = keys.former_manifest_key(parent.db_uuid, parent.branch_id, parent.incarnation)
+    db_uuid, name = parent.db_uuid, parent.branch_id
     for look in (manifests.read,) if afresh else (manifests.current, manifests.read):
-        for place in (key, former):
-            with contextlib.suppress(ObjectNotFound):
-                manifest = look(place).record
-                if manifest.incarnation == parent.incarnation and manifest.head_txid >= at:
-                    return manifest
+        found = _reaching(look, keys.manifest_key(db_uuid, name), parent, at) or _reaching(
+            look, keys.former_manifest_key(db_uuid, name, parent.incarnation), parent, at
+        )
+        if found is not None:
+            return found
     raise BranchNotFoundError(
         f"branch {parent.branch_id!r}, which another one was forked from, has lost its manifest"
     )
+
+
+def _reaching(look: Callable[[str], Held[Manifest]], key: str, parent: Parent, at: TXID) -> Manifest | None:
+    try:
+        manifest = look(key).record
+    except ObjectNotFound:
+        return None
+    return manifest if manifest.incarnation == parent.incarnation and manifest.head_txid >= at else None

@@ -23,6 +23,7 @@ from typing import Final
 
 from memoturn.base.clock import Clock
 from memoturn.base.errors import ClosedError
+from memoturn.base.spread import SIZES, Spread
 from memoturn.base.txids import TXID
 from memoturn.database.group import Entry, GroupCommit
 from memoturn.database.logfile import LogDirectory, LogFile
@@ -72,6 +73,10 @@ class CommitLog(GroupCommit):
         self._created = 0
         self.syncs = 0
         self.commits = 0
+        self.took = Spread()
+        """Seconds to sync a group."""
+        self.groups = Spread(SIZES)
+        """Commits that one sync served."""
 
     def _write(self, commits: list[Entry]) -> None:
         with self._io:
@@ -97,6 +102,8 @@ class CommitLog(GroupCommit):
                 file.pending[branch] = txid
             self.syncs += 1
             self.commits += len(commits)
+            self.took.add(self._sync_seconds)
+            self.groups.add(len(commits))
             self._on_synced(file.name, file.end)
 
     def _rotate(self) -> _File:

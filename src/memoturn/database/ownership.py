@@ -107,7 +107,7 @@ class Ownership(Standing):
                     self._adopt(found, self._seen)
 
     def _ship(self, commits: list[Commit]) -> None:
-        epoch = self._epoch
+        epoch, began = self._epoch, self._env.clock.monotonic()
         again, self._tried = self._tried, True
         name, segment = self._put_pack(commits, epoch, again)
         try:
@@ -121,6 +121,7 @@ class Ownership(Standing):
             self._adopt(found, found.token)
             return
         self._tried = False
+        self._env.written.ships.add(self._env.clock.monotonic() - began)
         self._grow(held, name, segment)
         self._adopt(held, held.token)
         self._keep_pages(segment, commits)
@@ -333,6 +334,7 @@ class Ownership(Standing):
         """Another writer has overtaken this one: acknowledge nothing more, and keep what was not shipped."""
         commits = self._tail.commits
         self._lose_tail()
+        self._env.written.fences += 1
         with self._state:
             self._fences += 1
             self._owned = False

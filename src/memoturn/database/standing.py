@@ -134,9 +134,10 @@ class Standing:
     def renew(self) -> None:
         """Open views anew: a segment of one of them was removed, because it was looked at for too long.
 
-        Raises `CorruptError` if one is missing that the head needs.
+        Raises `CorruptError` if one is missing that the head needs, `SegmentGoneError` if it took too long to tell.
         """
         with self._shipping:
+            looked_at = self._env.clock.monotonic()
             self._past.clear()
             self._look_by = -math.inf
             above = self._held.record.parent
@@ -147,7 +148,7 @@ class Standing:
             try:
                 self.look_again()
             except SegmentGoneError as error:
-                raise error.as_damage() from error
+                raise error.after_looking(self._env.clock.monotonic() - looked_at, self._env.grace) from error
 
     def unshipped(self) -> list[Commit]:
         """The commits that are visible here and not in the bucket, oldest first."""

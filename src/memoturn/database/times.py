@@ -68,7 +68,10 @@ def last_by(env: Environment, db_uuid: str, run: Run, ms: UnixMs) -> TXID:
     found = first
     if place:
         index = env.store.pack(keys.segment_key(db_uuid, manifest.incarnation, str(packs[place - 1])))
-        found = max(t.txid for t in index.transactions() if t.time <= ms and t.txid <= last)
+        # A pack may lie over the first position, a rewind, and have only what came before and after the run.
+        found = max(
+            (t.txid for t in index.transactions() if t.time <= ms and first <= t.txid <= last), default=first
+        )
     # A base may be all that is left of a commit, or all there ever was of one that was imported.
     for base in _names(manifest, TXID(found + 1), last):
         if base.is_base and not any(pack.min_txid <= base.max_txid <= pack.max_txid for pack in packs):

@@ -66,12 +66,15 @@ class Writing(Ownership):
         node took it over, `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not
         durable.
         """
+        began = self._env.clock.monotonic()
         try:
-            return self._write(work, anywhere)
+            done = self._write(work, anywhere)
         except SegmentGoneError:
             with contextlib.suppress(MemoturnError):
                 self.renew()
             raise
+        self._env.written.commits.add(self._env.clock.monotonic() - began)
+        return done
 
     def _write(self, work: Callable[[apsw.Connection], T], anywhere: bool) -> tuple[T, TXID]:
         if self._wanted:

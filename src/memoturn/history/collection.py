@@ -142,6 +142,8 @@ class Collector:
     ) -> None:
         self.env = env
         self.tally = Tally()
+        self.living: frozenset[str] = frozenset()
+        """The branches that live of the database that was collected last, by their names."""
         self.dry_run = dry_run
         self.grace_ms = round(grace_secs * 1000)
         self.keep_ms = round(keep_secs * 1000)
@@ -173,7 +175,8 @@ class Collector:
         self._cut(records, censuses)
         gone = self._free(records, censuses, now)
 
-        manifests = {incarnation: record.manifest for incarnation, record in records.items()}
+        manifests = _manifests(records)
+        self.living = frozenset(m.branch_id for m in manifests.values() if m.deleted_at is None)
         ends = ends_of(manifests, since)
         writer = CensusWriter(self.env.bucket, self.env.ids, db_uuid)
         waiting = [
@@ -221,7 +224,12 @@ class Collector:
                 touched.add(owner)
                 self._touch(records, owner)
                 manifest = records[owner].manifest if owner in records else None
-                named = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
+                named_now = frozenset(objects_of(manifest)) if manifest is not None else frozenset()
+                # What was linked since the first look is nothing that a boundary has passed.
+                needed |= named_now - named
+                named = named_now
+                if rest in needed:
+                    continue
                 is_named = rest in named
             if listed is not None and listed[0] and not is_named and info.modified_ms <= listed[1]:
                 self.tally.add(info, "removed", why_dead(manifest, is_named))
@@ -374,12 +382,16 @@ class Collector:
 
     # What becomes of objects.
 
+    def pause(self) -> None:
+        """Let others have their turn, as far as the budget wants it."""
+        self._budget.spend()
+
     def count(self, info: ObjectInfo) -> None:
         """Take note of an object that was looked at."""
         self.tally.objects += 1
         self.tally.bytes += info.size
         if self.tally.objects % _BATCH == 0:
-            self._budget.spend()
+            self.pause()
             if self._progress is not None:
                 self._progress(self.tally.objects, self.tally.of("removed")[0])
 
@@ -395,6 +407,7 @@ class Collector:
         """Delete now what was to be deleted."""
         if self._removing:
             self.env.bucket.delete_many(self._removing)
+            self.env.written.removed += len(self._removing)
             self._removing.clear()
 
 

@@ -10,13 +10,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from memoturn.base.errors import BranchNotFoundError, MemoturnError, UnavailableError
 from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import EMPTY, PAGE_SIZE, TXID, UnixMs
 from memoturn.bucket import ObjectNotFound
 from memoturn.database.environment import Environment
 from memoturn.database.times import time_of
 from memoturn.history.bases import write_base
-from memoturn.history.budget import Budget
+from memoturn.history.budget import Budget, Stopped
 from memoturn.history.census import store_now
 from memoturn.history.collection import read_records
 from memoturn.history.reach import NO_PINS, pins_of
@@ -42,11 +43,13 @@ class Raised(NamedTuple):
 def retain(env: Environment, db_uuid: str, settings: HistorySettings, budget: Budget) -> Iterator[Raised]:
     """Bring every living branch of a database to what its windows ask for; tells of those that this has changed.
 
-    Raises `Stopped`, `UnavailableError` and `CorruptError`; what was done stands.
+    Raises `Stopped`, `UnavailableError` and `CorruptError`; what was done stands. A branch that cannot be brought
+    there, because something of it is damaged, keeps no other from it: that is raised in the end.
     """
     records = read_records(env, db_uuid)
     pins = pins_of({incarnation: record.manifest for incarnation, record in records.items()})
     earlier: UnixMs | None = None
+    failed: MemoturnError | None = None
 
     def now() -> UnixMs:
         nonlocal earlier
@@ -57,9 +60,19 @@ def retain(env: Environment, db_uuid: str, settings: HistorySettings, budget: Bu
     for incarnation, record in records.items():
         if record.manifest.deleted_at is None:
             branch = _Branch(env, db_uuid, record.manifest, pins.get(incarnation, NO_PINS), settings)
-            done = branch.retain(now, budget)
+            try:
+                done = branch.retain(now, budget)
+            except (Stopped, UnavailableError):
+                raise
+            except BranchNotFoundError:
+                continue  # Its name was given away.
+            except MemoturnError as error:
+                failed = failed or error
+                continue
             if done is not None:
                 yield done
+    if failed is not None:
+        raise failed
 
 
 class _Branch:

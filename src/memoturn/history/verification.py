@@ -92,6 +92,10 @@ class Restoring:
             numbers.add(self._ids.number(64) % total)
         return sorted(_nth(runs, number) for number in numbers)
 
+    def declares(self, txid: TXID) -> bool:
+        """Whether the branch declares a position to be restorable. Raises `CorruptError`."""
+        return restorable(self.manifest, self._manifest_of).has(txid)
+
     def verify(self, txid: TXID, budget: Budget) -> Restored:
         """Restore all of a position. Raises `Moved`, and `UnavailableError` where the store does not answer."""
         view: View | None = None

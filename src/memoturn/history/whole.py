@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from memoturn.base.errors import CorruptError
 from memoturn.base.txids import UnixMs
 from memoturn.bucket import Bucket, ObjectNotFound
 from memoturn.bucket.probe import RESERVED, VERDICT_KEY
@@ -21,7 +22,10 @@ from memoturn.manifest.model import CatalogEntry
 from memoturn.manifest.register import Held, Register
 
 _UNNAMED: Final = UnixMs(0)
-_UNFINISHED: Final = Why("databases never finished", "no database has this identifier: a creation crashed")
+_UNFINISHED: Final = Why(
+    "databases that no name stands for",
+    "no name stands for this database: it was deleted and the name taken again, or its creation crashed",
+)
 _LITTER: Final = Why("left by crashes", "a look at the store that crashed has left it")
 _PAGE: Final = 1000
 _LITTER_MS: Final = 24 * 3600 * 1000
@@ -30,23 +34,45 @@ _LITTER_MS: Final = 24 * 3600 * 1000
 Catalog = Register[CatalogEntry]
 
 
-def collect_all(collector: Collector, catalog: Catalog) -> None:
-    """One pass over everything in the bucket."""
+def collect_all(collector: Collector, catalog: Catalog, dead_only: bool = False) -> None:
+    """One pass over everything in the bucket; with `dead_only`, over databases that are dead as a whole.
+
+    A database one of whose manifests is damaged is left alone, and keeps no other from its pass: the `CorruptError`
+    is raised in the end.
+    """
     bucket = collector.env.bucket
     now = collector.now()
+    by = collector.env.clock.now_ms()
     named: set[str] = set()
+    all_names = True
+    damaged: CorruptError | None = None
     for info in bucket.list(keys.CATALOG):
+        collector.pause()
         try:
             held = catalog.peek(info.key)
         except ObjectNotFound:
             continue
-        named.add(held.record.db_uuid)
-        collect_entry(collector, catalog, info.key, held)
-    for db_uuid in _uuids(bucket):
+        except CorruptError as error:
+            damaged, all_names = damaged or error, False
+            continue
+        entry = held.record
+        named.add(entry.db_uuid)
+        lives = entry.deleted_at is None and (entry.ttl_at is None or entry.ttl_at > by)
+        if not (lives and dead_only):
+            try:
+                collect_entry(collector, catalog, info.key, held)
+            except CorruptError as error:
+                damaged = damaged or error
+    # With an entry that cannot be read nobody knows which databases have a name.
+    for db_uuid in _uuids(bucket) if all_names else ():
+        collector.pause()
         if db_uuid not in named:
             # Whoever creates a database names it within half a grace period, or gives up (operations/databases.py).
+            # What was deleted and whose name was taken again is named by nothing either, and never will be.
             _remove_whole(collector, db_uuid, _UNNAMED, now, _UNFINISHED, lambda: True)
     _sweep(collector, now)
+    if damaged is not None:
+        raise damaged
 
 
 def collect_entry(collector: Collector, catalog: Catalog, key: str, held: Held[CatalogEntry]) -> None:

@@ -7,14 +7,14 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import BranchExpiredError, BranchNotFoundError
+from memoturn.base.errors import BranchExpiredError, BranchNotFoundError, MemoturnError, UnavailableError
 from memoturn.bucket import ObjectNotFound
-from memoturn.history.budget import Budget
+from memoturn.history.budget import Budget, Stopped
 from memoturn.history.collection import Collector, Tally
 from memoturn.history.compaction import compact_branch, is_idle
 from memoturn.history.planning import Aims
 from memoturn.history.retaining import retain
-from memoturn.history.whole import collect_entry
+from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import CatalogEntry
 from memoturn.manifest.register import Held
@@ -79,17 +79,27 @@ class Chores:
             return "over"
         key, held = found
         raised = bases = written = 0
+        failed: MemoturnError | None = None
         if held.record.deleted_at is None:
-            for done in retain(engine.env, db_uuid, engine.settings.history, self._budget):
-                raised += done.exact[0] != done.exact[1] or done.floor[0] != done.floor[1]
-                bases += len(done.bases)
-                written += done.bytes
+            try:
+                for done in retain(engine.env, db_uuid, engine.settings.history, self._budget):
+                    raised += done.exact[0] != done.exact[1] or done.floor[0] != done.floor[1]
+                    bases += len(done.bases)
+                    written += done.bytes
+            except (Stopped, UnavailableError):
+                raise
+            except MemoturnError as error:
+                # Where a snapshot cannot be written, what is dead goes all the same.
+                failed = error
         collector = self._collector(engine)
         collect_entry(collector, engine.catalog, key, held)
         tally = collector.tally
         if held.record.collected and not tally.objects:
             self._notes.forget(db_uuid)
             return "over"
+        self._notes.keep(db_uuid, collector.living)
+        if failed is not None:
+            raise failed
         what = _told(tally, raised, bases)
         self._note(Job("collect", db_uuid), began, what or "nothing is dead", written)
         return "useful" if what else "idle"
@@ -113,21 +123,10 @@ class Chores:
         return None
 
     def _bury(self, engine: Engine) -> Outcome:
-        """A pass over every database that was deleted or has expired."""
-        found = False
-        now = self._clock.now_ms()
-        for info in engine.bucket.list(keys.CATALOG):
-            self._budget.spend()
-            try:
-                held = engine.catalog.peek(info.key)
-            except ObjectNotFound:
-                continue
-            entry = held.record
-            if entry.deleted_at is not None or (entry.ttl_at is not None and entry.ttl_at <= now):
-                collector = self._collector(engine)
-                collect_entry(collector, engine.catalog, info.key, held)
-                found = found or collector.tally.objects > 0
-        return "useful" if found else "idle"
+        """A pass over every database that was deleted or has expired, and what no name stands for."""
+        collector = self._collector(engine)
+        collect_all(collector, engine.catalog, dead_only=True)
+        return "useful" if collector.tally.objects else "idle"
 
     def _note(self, job: Job, began: float, what: str, written: int = 0) -> None:
         took = self._clock.monotonic() - began

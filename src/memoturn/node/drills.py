@@ -12,7 +12,13 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from memoturn.base.errors import BranchNotFoundError, CorruptError, NotFoundError, SegmentGoneError
+from memoturn.base.errors import (
+    BranchNotFoundError,
+    CorruptError,
+    NotFoundError,
+    SegmentGoneError,
+    TxidNotRetainedError,
+)
 from memoturn.base.txids import PAGE_SIZE, TXID
 from memoturn.history.budget import Budget
 from memoturn.history.verification import Moved, Restored, Restoring
@@ -65,6 +71,7 @@ class Drills:
         damaged = self._notes.read(branch.db_uuid).last("damage", branch.branch_id)
         txid = None if damaged is None or damaged.txid is None else TXID(damaged.txid)
         began = self._clock.monotonic()
+        restoring: Restoring | None = None
         try:
             restoring = Restoring(self._bucket, self._ids, branch.db_uuid, branch.branch_id)
             if (
@@ -72,14 +79,22 @@ class Drills:
                 or restoring.manifest.deleted_at is not None
             ):
                 return
+            if txid is not None and not restoring.declares(txid):
+                # It has gone out of retention, or was another branch's that had the name before.
+                self._notes.drop(branch.db_uuid, "damage", branch.branch_id)
+                txid = None
             if txid is None:
                 drawn = [] if self._ids.number(2) == 0 else restoring.points(1)
                 txid = drawn[0] if drawn else restoring.manifest.head_txid
             view = restoring.open(txid)
         except BranchNotFoundError:
             return
-        except (CorruptError, NotFoundError, SegmentGoneError) as error:
-            self._report(branch.db_uuid, branch.branch_id, Restored(txid or TXID(0), 0, str(error)), began)
+        except (CorruptError, NotFoundError, SegmentGoneError, TxidNotRetainedError) as error:
+            with contextlib.suppress(Moved):
+                if restoring is not None:
+                    restoring.check_whether_moved()
+                found = Restored(txid or TXID(0), 0, str(error))
+                self._report(branch.db_uuid, branch.branch_id, found, began)
             return
         if view.page_count * PAGE_SIZE > WHOLE:
             self._running = _Running(

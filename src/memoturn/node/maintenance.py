@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from memoturn.base.errors import MemoturnError
+from memoturn.base.spread import Spread
 from memoturn.base.txids import UnixMs
 from memoturn.history.budget import Budget, Stopped
 from memoturn.node.chores import Chores
 from memoturn.node.drills import Drills
 from memoturn.node.notes import Note
-from memoturn.node.timetable import Job, Pace, Timetable
+from memoturn.node.timetable import Job, Kind, Pace, Timetable
 
 if TYPE_CHECKING:
     from memoturn.database.branch import Branch
@@ -32,6 +33,7 @@ _NO_HASTE: Final = 5.0
 """Seconds after which it is early enough to hear of something that is due much later."""
 _LEAST_PAUSE: Final = 5.0
 """Seconds between two passes over a database at least."""
+_SECONDS: Final = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 _PATIENCE: Final = 30.0
 """Seconds for which closing waits for a request that is on its way."""
 
@@ -82,6 +84,8 @@ class Maintenance:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._pieces = 0
+        self.kinds: Final[dict[tuple[Kind, bool], Spread]] = {}
+        """Seconds that pieces of each kind took, those that failed apart."""
         self._failures = 0
         self._running: Job | None = None
 
@@ -217,13 +221,20 @@ class Maintenance:
             self._failed(job, began, error)
         else:
             now = clock.monotonic()
+            self._count(job.kind, True, now - began)
             self._timetable.done(job, now, now - began, outcome, wait)
         finally:
             self._running = None
 
+    def _count(self, kind: Kind, well: bool, took: float) -> None:
+        if (kind, well) not in self.kinds:
+            self.kinds[kind, well] = Spread(_SECONDS)
+        self.kinds[kind, well].add(took)
+
     def _failed(self, job: Job, began: float, error: Exception) -> None:
         now = self._clock.monotonic()
         self._failures += 1
+        self._count(job.kind, False, now - began)
         pause = self._timetable.failed(job, now)
         unforeseen = None if isinstance(error, MemoturnError) else error
         _log.warning(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -81,6 +82,16 @@ class Notes:
             old = self.read(db_uuid)
             if old.last(kind, branch) is not None:
                 kept = {name: note for name, note in old.notes.items() if name != f"{kind} {branch}"}
+                self._write(db_uuid, replace(old, notes=kept))
+
+    def keep(self, db_uuid: str, branches: Collection[str]) -> None:
+        """Forget what was done on other branches than these: they are gone, and burners would add up."""
+        with self._lock:
+            old = self.read(db_uuid)
+            kept = {
+                name: note for name, note in old.notes.items() if not note.branch or note.branch in branches
+            }
+            if len(kept) < len(old.notes):
                 self._write(db_uuid, replace(old, notes=kept))
 
     def forget(self, db_uuid: str) -> None:

@@ -91,8 +91,8 @@ def create(
         held = engine.manifests.create(key, child)
     except AlreadyExistsError:
         held = _create_over(engine, parent.db_uuid, key, child, now)
-    if position is not None or second_look.is_late(engine, began):
-        second_look.after_fork(engine, key, child, began)
+    if second_look.is_late(engine, began):
+        second_look.after_fork(engine, key, child)
     return replace(_info(held.record, is_default=False), exact=named.exact)
 
 
@@ -265,8 +265,8 @@ def rewind(
     Raises `CheckpointNotFoundError` or `TxidNotRetainedError`.
     """
     branch = engine.branch(database, branch_id)
+    now, began = engine.clock.now_ms(), engine.clock.monotonic()
     named = find(engine, branch, to, exact)
-    now = engine.clock.now_ms()
     before = branch.manifest()
 
     def wish(manifest: Manifest, last: UnixMs) -> Manifest:
@@ -275,7 +275,7 @@ def rewind(
         return rules.rewind(manifest, named.txid, now, not_before=last)
 
     manifest = branch.move_head(wish)
-    if named.txid < first_own(before):
+    if named.txid < first_own(before) and second_look.is_late(engine, began):
         second_look.after_rewind(engine, branch, before, named.txid)
     return _rewound(database, branch, manifest, named.exact)
 
@@ -295,7 +295,8 @@ def reset(engine: Engine, database: str, branch_id: str | None) -> RewindResult:
     parent_txid = living.settle_head()
     now = engine.clock.now_ms()
     manifest = branch.move_head(lambda m, last: rules.reset(m, parent_txid, now, not_before=last))
-    second_look.after_reset(engine, branch, manifest, began)
+    if second_look.is_late(engine, began):
+        second_look.after_reset(engine, branch, manifest)
     return _rewound(database, branch, manifest, True)
 
 

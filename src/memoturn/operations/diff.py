@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from memoturn.base.clock import time_or_none
-from memoturn.base.errors import InvalidRequestError, SegmentGoneError
+from memoturn.base.errors import InvalidRequestError
 from memoturn.base.names import Address
 from memoturn.base.results.diffs import Diff, DiffSide, Promotion
 from memoturn.models import diff as model
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import Seen, see
-from memoturn.operations.reading import clamped
+from memoturn.operations.reading import again_at, clamped
 
 
 def diff(engine: Engine, before: Address, after: Address, limit: int = 20, table: str | None = None) -> Diff:
@@ -23,15 +23,7 @@ def diff(engine: Engine, before: Address, after: Address, limit: int = 20, table
             f"{before.database!r} and {after.database!r} are two databases; a diff is between positions of one"
         )
     limit = clamped("the limit", limit)
-    try:
-        return _diff(engine, before, after, limit, table)
-    except SegmentGoneError:
-        try:
-            for address in (before, after):
-                engine.branch(address.database, address.branch).renew()
-            return _diff(engine, before, after, limit, table)
-        except SegmentGoneError as error:
-            raise error.as_damage() from error
+    return again_at(engine, (before, after), lambda: _diff(engine, before, after, limit, table))
 
 
 def _diff(engine: Engine, before: Address, after: Address, limit: int, table: str | None) -> Diff:

@@ -28,7 +28,8 @@ def find(engine: Engine, branch: Branch, position: Position, exact: bool = False
     Raises `CheckpointNotFoundError`, and `TxidNotRetainedError` if there is none, or if it has to be `exact`.
     """
     # A head that is damaged is not looked at, so that it can be rewound past.
-    manifest, tail = branch.newest(), list[Commit]()
+    manifest = branch.newest()
+    tail: list[Commit] = []
     if isinstance(position, AtTime) or (isinstance(position, AtTxid) and position.txid > manifest.head_txid):
         manifest, tail = branch.newest_with_tail()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from memoturn.base.errors import InvalidRequestError, SegmentGoneError
@@ -23,14 +23,22 @@ def again(engine: Engine, address: Address, work: Callable[[], T]) -> T:
 
     Raises `CorruptError` if one is missing that is still needed.
     """
+    return again_at(engine, (address,), work)
+
+
+def again_at(engine: Engine, addresses: Iterable[Address], work: Callable[[], T]) -> T:
+    """The same for what reads at several addresses."""
     try:
         return work()
     except SegmentGoneError:
+        looked_at = engine.clock.monotonic()
         try:
-            engine.branch(address.database, address.branch).renew()
+            for address in addresses:
+                engine.branch(address.database, address.branch).renew()
             return work()
         except SegmentGoneError as error:
-            raise error.as_damage() from error
+            grace = engine.settings.history.gc_grace_secs
+            raise error.after_looking(engine.clock.monotonic() - looked_at, grace) from error
 
 
 def read(engine: Engine, address: Address, work: Callable[[Connection], T]) -> tuple[T, TXID]:

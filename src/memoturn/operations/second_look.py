@@ -1,8 +1,8 @@
 """A second look after a position was named: history may have been cut between the first look and the write.
 
 A boundary rises first, and what lies below it is removed a grace period later, by somebody who reads all manifests
-then. So a write that names a position is either seen by him, or finds here that the position can no longer be named,
-and is taken back.
+then. So a write that names a position is soon enough to be seen by him, or it looks again, and is taken back if the
+position can no longer be named.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ from memoturn.node.engine import Engine
 
 
 def is_late(engine: Engine, began: float) -> bool:
-    """Whether so much time has passed since `began` that what was the head then may have been cut meanwhile."""
-    return engine.clock.monotonic() - began > engine.settings.history.gc_grace_secs / 2
+    """Whether so much time has passed since `began` that what could be named then may have been cut meanwhile.
+
+    What was known then was of the bucket as it had been at most `manifest_max_age` seconds before.
+    """
+    known = began - engine.settings.cache.manifest_max_age
+    return engine.clock.monotonic() - known > engine.settings.history.gc_grace_secs / 2
 
 
-def after_fork(engine: Engine, key: str, child: Manifest, began: float) -> None:
+def after_fork(engine: Engine, key: str, child: Manifest) -> None:
     """Raise, and leave a tombstone, if a child at `key` stands on a position that can no longer be named."""
     parent = child.parent
     if parent is None:
         return
     try:
         above = engine.env.manifest_now(parent, parent.fork_txid)
-        if above.deleted_at is not None and is_late(engine, began):
+        if above.deleted_at is not None:
             raise BranchNotFoundError(f"branch {parent.branch_id!r} was deleted")
         _check(engine, above, parent.fork_txid)
     except (BranchNotFoundError, TxidNotRetainedError):
@@ -49,14 +53,14 @@ def after_rewind(engine: Engine, branch: Branch, before: Manifest, to_txid: TXID
         raise
 
 
-def after_reset(engine: Engine, branch: Branch, written: Manifest, began: float) -> None:
+def after_reset(engine: Engine, branch: Branch, written: Manifest) -> None:
     """Raise, and go back, if a branch was reset to a position of its parent that can no longer be named."""
     stretch, parent = written.timeline[-1], written.parent
     if parent is None:
         return
     try:
         above = engine.env.manifest_now(parent, stretch.base_txid)
-        if above.deleted_at is not None and is_late(engine, began):
+        if above.deleted_at is not None:
             raise BranchNotFoundError(f"branch {parent.branch_id!r} was deleted")
         _check(engine, above, stretch.base_txid)
     except (BranchNotFoundError, TxidNotRetainedError):

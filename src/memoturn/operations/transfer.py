@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from memoturn.base.errors import (
-    AlreadyExistsError,
-    DatabaseNotFoundError,
-    InvalidRequestError,
-    UnavailableError,
-)
+from memoturn.base.errors import AlreadyExistsError, DatabaseNotFoundError
 from memoturn.base.names import Address, check_name
+from memoturn.base.new_file import new_file
 from memoturn.base.results.databases import ExportResult, ImportResult
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo
 from memoturn.database.publish import Upload
@@ -88,32 +83,14 @@ def export(engine: Engine, address: Address, path: str, progress: Progress | Non
     if it cannot be written.
     """
     _, view, exact = see(engine, address)
-    target = Path(path)
-    if target.exists():
-        raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first")
-    if not target.parent.is_dir():
-        raise InvalidRequestError(f"{target.parent} is no directory; create it first")
     total = view.page_count * PAGE_SIZE
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            try:
-                for number in range(1, view.page_count + 1):
-                    if number == LOCK_PAGE:
-                        file.seek(PAGE_SIZE, os.SEEK_CUR)
-                    else:
-                        file.write(view.page(PageNo(number)))
-                    if progress is not None and (number % _REPORT_PAGES == 0 or number == view.page_count):
-                        progress(number * PAGE_SIZE, total)
-                file.truncate(total)
-                file.flush()
-                os.fsync(file.fileno())
-                # A link, unlike a rename, refuses to take the place of a file that came meanwhile.
-                os.chmod(file.name, 0o644)
-                os.link(file.name, target)
-            finally:
-                os.unlink(file.name)
-    except FileExistsError:
-        raise AlreadyExistsError(f"{path} exists already; choose another file, or remove it first") from None
-    except OSError as error:
-        raise UnavailableError(f"{path} cannot be written: {error.strerror}") from error
+    with new_file(path) as file:
+        for number in range(1, view.page_count + 1):
+            if number == LOCK_PAGE:
+                file.seek(PAGE_SIZE, os.SEEK_CUR)
+            else:
+                file.write(view.page(PageNo(number)))
+            if progress is not None and (number % _REPORT_PAGES == 0 or number == view.page_count):
+                progress(number * PAGE_SIZE, total)
+        file.truncate(total)
     return ExportResult(path, view.txid, view.page_count, total, exact)

@@ -91,12 +91,21 @@ class SegmentStore:
             max(index_bytes or settings.page_cache_bytes // 4, 1), weigh=lambda index: index.memory_bytes
         )
         self._buffers: GenerationalCache[str, _Buffer] = GenerationalCache(_BUFFERS)
+        self.reads = 0
+        """Pages that views were asked for."""
+        self.misses = 0
+        """Those of them that were not in memory."""
+        self.blocks_fetched = 0
+        """Blocks of remote segments that came from the bucket."""
+        self.blocks_on_disk = 0
+        """Blocks of remote segments that were on local disk."""
 
     def page(self, spot: Spot) -> bytes:
         """The page's bytes. Raises `CorruptError` if twice what came does not match its checksum."""
         version, key, offset, length, crc = spot
         page = self._pages.get(version)
         if page is None:
+            self.misses += 1
             page = self._decode(key, offset, length, crc)
             self._pages.put(version, page)
         return page
@@ -105,6 +114,7 @@ class SegmentStore:
         """A page of the base at `key`, empty if it has none. Raises `CorruptError` as `page` does."""
         page = self._pages.get((key, None, page_no))
         if page is None:
+            self.misses += 1
             copy = index.copy(page_no) if self._use_copies else None
             page = copy if copy is not None and self._trust_copies else self._base_page(key, index, page_no)
             if copy is not None and copy != page:
@@ -228,6 +238,8 @@ class SegmentStore:
         wanted = range(first, last + 1)
         have = {n: self._disk.get(key, n) if self._disk else None for n in wanted}
         missing = [n for n in wanted if have[n] is None]
+        self.blocks_fetched += len(missing)
+        self.blocks_on_disk += len(wanted) - len(missing)
         fetched = (
             self.bucket.get_ranges(key, [(n * self._block, self._block) for n in missing]) if missing else []
         )

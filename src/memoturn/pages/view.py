@@ -156,6 +156,7 @@ class View:
         """
         if not 0 < page_no <= self.page_count:
             return b""
+        self._store.reads += 1
         if self._packs or self._recent:
             spot = self.spot(page_no)
             if spot is not None:

@@ -51,6 +51,7 @@ from memoturn.faces.wire import (
     RewindResult,
     Rows,
     UndoResult,
+    surface,
 )
 from memoturn.node.engine import Engine
 from memoturn.operations import branches, databases, positions, transfer, undo
@@ -65,7 +66,7 @@ Progress = Callable[[int, int], None]
 """Called with how many bytes are done, and how many there are."""
 
 
-class Memoturn:
+class Memoturn(surface.Memoturn):
     """Memory that can be forked, checkpointed and rewound, kept in the store at `url`.
 
     `memory:` lives as long as this object; `file:./data` is a directory that several processes may use at once;
@@ -94,9 +95,7 @@ class Memoturn:
                 f"{url!r} is no store; write 'file:./data', 'memory:' or 's3://bucket/prefix'"
             )
         if url.startswith(("http://", "https://")):
-            raise InvalidRequestError(
-                f"{url!r}: there is no client for a server yet; name a store: 'file:./data'"
-            )
+            raise InvalidRequestError(f"{url!r} is a server; `from memoturn import Memoturn` is its client")
         settings = settings or Settings()
         if durability is not None:
             if durability not in ("standard", "durable"):
@@ -188,7 +187,7 @@ class Databases:
         return transfer.import_file(self._engine, name, os.fspath(path), progress)
 
 
-class Database:
+class Database(surface.Database):
     """A handle to a branch of a database, or to a position in its past."""
 
     def __init__(self, engine: Engine, address: Address, forked: BranchInfo | None = None) -> None:

@@ -21,6 +21,7 @@ from memoturn.faces.wire import (
     MemorySession,
     RewindResult,
     UndoResult,
+    surface,
 )
 from memoturn.node.engine import Engine
 from memoturn.operations import memories, memory_lines, recall
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 At = str | int | datetime
 
 
-class Profile:
+class Profile(surface.Profile):
     """The memories of a profile, on one branch, or at a position in its past.
 
     The database underneath comes into being with the first memory; until then everything reads as empty.

@@ -1,0 +1,220 @@
+"""Sends calls over pooled connections, and again where that is right; streams what is too large to hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, Final, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from memoturn.base.clock import Clock, SystemClock
+from memoturn.base.errors import ClosedError, InvalidRequestError, UnavailableError
+from memoturn.base.ids import Ids
+from memoturn.base.settings import Durability
+from memoturn.faces.client.call import Call, Reply
+from memoturn.faces.client.retries import Patience, Trouble, pause
+from memoturn.faces.wire import headers
+
+T = TypeVar("T")
+Chunks = Callable[[], Iterable[bytes]]
+Progress = Callable[[int, int], None]
+
+_CONNECT: Final = 5.0
+_LONG: Final = 3600.0
+"""Seconds without a byte that work which may take minutes is given."""
+_CONNECTIONS: Final = 100
+_FRACTION_BITS: Final = 20
+_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class AsyncTransport:
+    """One server, and the connections to it."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        durability: Durability | None,
+        timeout: float,
+        retries: int,
+        clock: Clock | None,
+        ids: Ids | None,
+    ) -> None:
+        base = urlsplit(_checked(url))
+        if not 0 < timeout < 1e6:
+            raise InvalidRequestError(f"a timeout of {timeout!r} is not possible; give seconds, more than 0")
+        if type(retries) is not int or not 0 <= retries <= 100:
+            raise InvalidRequestError(f"retries {retries!r} are not possible; give a whole number from 0 up")
+        self._origin = httpx.URL(f"{base.scheme}://{base.netloc}")
+        self._path = base.path.rstrip("/")
+        self._where = f"{base.scheme}://{base.netloc}{self._path}"
+        self._patience = Patience(1 + retries)
+        self._clock = clock or SystemClock()
+        self._ids = ids or Ids()
+        self._common = {"user-agent": "memoturn-python", "accept": "*/*"}
+        if token is not None:
+            self._common[headers.AUTHORIZATION] = f"Bearer {_secret(token)}"
+        if durability == "durable":
+            self._common[headers.DURABILITY] = durability
+        elif durability not in (None, "standard"):
+            raise InvalidRequestError(f"durability {durability!r} is unknown; use 'standard' or 'durable'")
+        self._timeout = _timeouts(timeout)
+        self._long = _timeouts(max(timeout, _LONG))
+        self._closed = False
+        # Settings of the environment, proxies among them, are for programs and not for libraries to read.
+        self._http = httpx.AsyncHTTPTransport(
+            verify=base.scheme == "https",
+            trust_env=False,
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+        )
+
+    async def send(self, call: Call[T], chunks: Chunks | None = None) -> T:
+        """Do it; `chunks` makes a body that is too large to hold, anew for each attempt.
+
+        Raises what the server answers, and `UnavailableError` if it cannot be reached or its answer was lost.
+        """
+        sent = self._headers(call)
+        attempt = 0
+        while True:
+            attempt += 1
+            met: Reply | Trouble
+            try:
+                reply = await self._attempt(call, sent, chunks)
+                if 200 <= reply.status < 300:
+                    return call.result(reply)
+                met = reply
+            except httpx.TransportError as error:
+                met = "not sent" if isinstance(error, _NOT_SENT) else "lost"
+                wait = self._pause(call, met, attempt)
+                if wait is None:
+                    self._give_up(call, met, error)
+            else:
+                wait = self._pause(call, met, attempt)
+                if wait is None:
+                    return call.result(reply)
+            await anyio.sleep(wait)
+
+    @asynccontextmanager
+    async def stream(self, call: Call[None]) -> AsyncIterator[httpx.Response]:
+        """The answer as it comes. Attempts are made until the first byte of it."""
+        sent = self._headers(call)
+        attempt = 0
+        while True:
+            attempt += 1
+            wait: float | None
+            try:
+                response = await self._http.handle_async_request(self._request(call, sent, None))
+            except httpx.TransportError as error:
+                met: Trouble = "not sent" if isinstance(error, _NOT_SENT) else "lost"
+                wait = self._pause(call, met, attempt)
+                if wait is None:
+                    self._give_up(call, met, error)
+            else:
+                try:
+                    if response.status_code == 200:
+                        yield response
+                        return
+                    reply = await _whole(response)
+                except httpx.TransportError as error:
+                    self._give_up(call, "lost", error)
+                finally:
+                    await response.aclose()
+                wait = self._pause(call, reply, attempt)
+                if wait is None:
+                    call.result(reply)
+                    raise UnavailableError(
+                        f"{self._where} answered {reply.status} where a stream was asked for"
+                    )
+            await anyio.sleep(wait)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        self._closed = True
+        await self._http.aclose()
+
+    async def _attempt(self, call: Call[Any], sent: dict[str, str], chunks: Chunks | None) -> Reply:
+        response = await self._http.handle_async_request(self._request(call, sent, chunks))
+        try:
+            return await _whole(response)
+        finally:
+            await response.aclose()
+
+    def _request(self, call: Call[Any], sent: dict[str, str], chunks: Chunks | None) -> httpx.Request:
+        if self._closed:
+            raise ClosedError("the client was closed before the call")
+        return httpx.Request(
+            call.method,
+            self._origin.copy_with(raw_path=(self._path + call.target).encode()),
+            headers=sent,
+            content=call.body if chunks is None else _each(chunks()),
+            extensions=self._long if call.long else self._timeout,
+        )
+
+    def _headers(self, call: Call[Any]) -> dict[str, str]:
+        sent = {**self._common, **call.headers}
+        if call.keyed:
+            sent[headers.IDEMPOTENCY_KEY] = self._ids.token() + self._ids.token()
+        return sent
+
+    def _pause(self, call: Call[Any], met: Reply | Trouble, attempt: int) -> float | None:
+        fraction = self._ids.number(_FRACTION_BITS) / (1 << _FRACTION_BITS)
+        return pause(call, met, attempt, self._patience, fraction)
+
+    def _give_up(self, call: Call[Any], met: Trouble, error: httpx.TransportError) -> NoReturn:
+        if self._closed:
+            raise ClosedError("the client was closed during the call") from error
+        what = str(error) or type(error).__name__
+        if met == "not sent":
+            raise UnavailableError(f"{self._where} cannot be reached: {what}") from error
+        also = "" if call.repeatable else "; whether it was obeyed is not known"
+        raise UnavailableError(
+            f"{self._where} did not answer {call.method} {call.target.partition('?')[0]}: {what}{also}"
+        ) from error
+
+
+async def _whole(response: httpx.Response) -> Reply:
+    return Reply(response.status_code, response.headers, await response.aread())
+
+
+async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+def pieces(file: BinaryIO, size: int, progress: Progress | None) -> Iterable[bytes]:
+    """A file from its beginning, piece by piece."""
+    file.seek(0)
+    done = 0
+    while piece := file.read(1 << 18):
+        yield piece
+        done += len(piece)
+        if progress is not None:
+            progress(done, max(size, done))
+
+
+def _timeouts(seconds: float) -> dict[str, dict[str, float]]:
+    return {
+        "timeout": {"connect": min(_CONNECT, seconds), "read": seconds, "write": seconds, "pool": seconds}
+    }
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018
+    except (ValueError, AttributeError):
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequestError(f"{url!r} is no server; write 'http://127.0.0.1:8080' or 'https://host'")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise InvalidRequestError("the URL of a server has no user, no query and no fragment; pass token=…")
+    return url
+
+
+def _secret(token: str) -> str:
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token.strip():
+        raise InvalidRequestError("token is not possible; give the text that `memoturn token create` printed")
+    return token
