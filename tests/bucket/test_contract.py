@@ -130,6 +130,19 @@ class TestRanges:
         assert bucket.get_tail("x", 1000) == (bytes(range(100)), 100)
         assert bucket.get_tail("x", 0) == (b"", 100)
 
+    def test_several_tails_come_in_their_order(self, bucket: Bucket) -> None:
+        wanted = []
+        for number in range(20):
+            bucket.put(f"x/{number}", bytes([number]) * (number + 1))
+            wanted.append((f"x/{number}", 5))
+        expected = [(bytes([n]) * min(n + 1, 5), n + 1) for n in range(20)]
+        assert bucket.get_tails(wanted) == expected
+        assert bucket.get_tails(wanted[::-1]) == expected[::-1]
+        assert bucket.get_tails(wanted[:1]) == expected[:1]
+        assert bucket.get_tails([]) == []
+        with pytest.raises(ObjectNotFound):
+            bucket.get_tails([*wanted, ("nothing/here", 5)])
+
     def test_the_tail_of_an_empty_object_is_empty(self, bucket: Bucket) -> None:
         bucket.put("x", b"")
         assert bucket.get_tail("x", 10) == (b"", 0)

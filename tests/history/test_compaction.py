@@ -156,7 +156,7 @@ def test_a_view_that_is_opened_again_knows_what_it_knew_and_no_segment_that_is_g
     there = {
         keys.segment_key(branch.db_uuid, branch.incarnation, name) for name in branch.manifest().segments
     }
-    packs = {key for _, key, _, _ in view._packs}
+    packs = set(map(view._key, range(len(view._packs))))
     assert packs <= there
     assert all(spot is None or spot.key in packs for spot in view._memo.values())
     assert len(values(db)) == 33

@@ -16,6 +16,7 @@ def woken(bucket: Counted, query: str) -> list[str]:
     """The requests from an open engine to the first row."""
     engine = _engine(bucket)
     bucket.requests.clear()
+    bucket.in_parallel = 0
     assert sql.sql(engine, WHERE, query, None)
     found = list(bucket.requests)
     engine.close()
@@ -63,6 +64,7 @@ def test_a_deep_tree_costs_no_request_for_each_of_its_levels() -> None:
     for wanted in (2, 999, 1998):
         asked = woken(bucket, f"SELECT x FROM t WHERE id = {wanted}")
         assert sorted(request.split()[0] for request in asked) == ["get", "get", "ranges", "tail", "tail"]
+        assert bucket.in_parallel == 1, "both indexes are fetched at once"
 
 
 def test_a_small_pack_is_read_in_one_request() -> None:

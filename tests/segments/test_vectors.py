@@ -12,7 +12,7 @@ from memoturn.segments.base import BaseIndex, parse_base_tail
 from memoturn.segments.checksum import CHECKSUM_FLAG
 from memoturn.segments.frame import crc32, decode_frame
 from memoturn.segments.ltx import decode_ltx, encode_ltx
-from memoturn.segments.pack import PackIndex, parse_pack_tail
+from memoturn.segments.pack import Digest, PackIndex, parse_pack_tail
 from tests.segments.samples import database_checksum, formula_page
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -56,12 +56,16 @@ def test_what_memoturn_does_not_store_is_refused(name: str, reason: str) -> None
         decode_ltx(vector(name))
 
 
-def test_a_pack_of_format_version_1_is_readable() -> None:
-    data = vector("pack-1.ltx")
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_pack_of_every_format_version_is_readable(version: int) -> None:
+    data = vector(f"pack-{version}.ltx")
     index = parse_pack_tail(data, len(data))
     assert isinstance(index, PackIndex)
     assert [t.txid for t in index.transactions()] == [3, 4, 6]
     assert [t.time for t in index.transactions()] == [1_760_000_000_003, 1_760_000_000_004, 1_760_000_000_006]
+    assert index.digest == (
+        None if version == 1 else Digest(TXID(1), {PageNo(1): TXID(2), PageNo(9): TXID(1)})
+    )
     newest = {1: 6, 2: 4, 3: 3, 4: 6, 5: 4}
     for pgno, frame in index.pages(TXID(6)):
         stored = data[frame.offset : frame.offset + frame.length]

@@ -56,7 +56,8 @@ ours before we could look. Bodies that others replace should carry what it takes
 
 
 Pieces = list[bytes]
-"""The answers to several ranges. (Within `Bucket`, `list` is the listing.)"""
+Tails = list[tuple[bytes, int]]
+"""The answers to several ranges, and to several tails. (Within `Bucket`, `list` is the listing.)"""
 
 
 class ObjectNotFound(NotFoundError):  # noqa: N818 - the name that the interface promised
@@ -97,6 +98,10 @@ class Bucket(ABC):
 
         One request, except on Azure, which cannot be asked for a tail and takes two. Raises `ObjectNotFound`.
         """
+
+    def get_tails(self, wanted: Sequence[tuple[str, int]]) -> Tails:
+        """`get_tail` for every (key, length), in their order; in parallel where remote."""
+        return [self.get_tail(key, length) for key, length in wanted]
 
     @abstractmethod
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Pieces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import obstore
@@ -17,6 +18,7 @@ from memoturn.bucket.bucket import (
     LandedCheck,
     ObjectInfo,
     Pieces,
+    Tails,
     Version,
     check_key,
     check_range,
@@ -32,6 +34,7 @@ PART_BYTES: Final = 8 << 20
 """Size of the parts of a large upload; what is smaller goes in one request."""
 
 _PARTS_AT_ONCE: Final = 4
+_TAILS_AT_ONCE: Final = 16
 _COALESCE_BYTES: Final = 256 << 10
 _LIST_PAGE: Final = 1000
 _DELETED_AT_ONCE: Final = 1000
@@ -57,6 +60,7 @@ class RemoteBucket(Bucket):
         self.url = f"{scheme}://{bucket}/{prefix}".rstrip("/")
         self._kind = KINDS[scheme]
         self._handles = connect(self._kind, self.url, bucket, prefix, options, settings)
+        self._at_once: ThreadPoolExecutor | None = None
         self._writer = ConditionalWriter(self, clock=clock, ids=ids, settings=settings)
 
     def get(self, key: str) -> tuple[bytes, Version]:
@@ -94,6 +98,13 @@ class RemoteBucket(Bucket):
             if self._size_or_raise(key, error) > 0:
                 raise self._translated(error) from error
             return b"", 0
+
+    def get_tails(self, wanted: Sequence[tuple[str, int]]) -> Tails:
+        if len(wanted) < 2:
+            return super().get_tails(wanted)
+        if self._at_once is None:
+            self._at_once = ThreadPoolExecutor(_TAILS_AT_ONCE, "memoturn-tails")
+        return list(self._at_once.map(lambda each: self.get_tail(*each), wanted))
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> Pieces:
         for start, length in ranges:
@@ -169,7 +180,9 @@ class RemoteBucket(Bucket):
             raise self._translated(error) from error
 
     def close(self) -> None:
-        """Nothing to let go of: the connections are obstore's, and end with the last reference to it."""
+        """Connections are obstore's, and end with the last reference to it."""
+        if self._at_once is not None:
+            self._at_once.shutdown()
 
     def attempt(self, key: str, body: bytes, expected: Version | None) -> Version:
         """One conditional write, sent once; see `ConditionalStore.attempt`."""

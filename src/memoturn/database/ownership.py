@@ -134,7 +134,10 @@ class Ownership(Standing):
         `again` says that it may have been put before, by this process or another.
         """
         env = self._env
-        pack = build_pack([commit.packed for commit in commits])
+        shipped = self._shipped
+        continues = not again and shipped is not None and shipped.txid == commits[0].txid - 1
+        digest = shipped.digest() if shipped is not None and continues else None
+        pack = build_pack([commit.packed for commit in commits], digest)
         mark = new_mark(env.ids) if again else ""
         name = SegmentName.pack(0, commits[0].txid, commits[-1].txid, epoch, mark)
         key = keys.segment_key(self.db_uuid, self.incarnation, str(name))

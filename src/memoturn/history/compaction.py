@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from memoturn.base.errors import BranchNotFoundError, ConflictError, CorruptError, SegmentGoneError
-from memoturn.base.txids import UnixMs
+from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket import ObjectNotFound
 from memoturn.database.environment import Environment
 from memoturn.database.publish import Upload
@@ -21,8 +21,10 @@ from memoturn.manifest import keys, rules
 from memoturn.manifest.coverage import Lineage, Part, lineage
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
+from memoturn.manifest.timeline import stretch_at
+from memoturn.segments.digest import digest_of
 from memoturn.segments.frame import Frame, crc32
-from memoturn.segments.pack import PackIndex
+from memoturn.segments.pack import Digest, PackIndex
 from memoturn.segments.pack_build import merge_packs
 
 
@@ -104,7 +106,7 @@ def merge(
     """
     sources = [keys.segment_key(db_uuid, manifest.incarnation, str(pack)) for pack in step.packs]
     indexes = [env.store.pack(source) for source in sources]
-    merged = merge_packs(indexes)
+    merged = merge_packs(indexes, _digest(env, db_uuid, manifest, step.packs[0], indexes))
     size = sum(merged.lengths) + len(merged.footer)
     budget.expect(size)
     budget.spend()
@@ -130,6 +132,23 @@ def merge(
     env.written.compacted += size
     budget.spend(len(merged.footer))
     return after, size
+
+
+def _digest(
+    env: Environment, db_uuid: str, manifest: Manifest, first: SegmentName, merged: list[PackIndex]
+) -> Digest | None:
+    """What the pack that they are merged into, and that begins with `first`, says of the packs before it."""
+    before = TXID(first.min_txid - 1)
+    if stretch_at(manifest, first.min_txid).from_txid > before:
+        return None
+    parts = lineage(manifest, before).parts
+    if not parts or parts[0].until != before:
+        return None
+    since = parts[0].since
+    older = [part.segment for part in parts if not part.segment.is_base and part.since == since]
+    names = (keys.segment_key(db_uuid, manifest.incarnation, str(segment)) for segment in older)
+    weight = sum(index.data_length for index in merged)
+    return digest_of(map(env.store.pack, names), since, weight)
 
 
 def _verified(env: Environment, source: str, index: PackIndex, budget: Budget) -> Iterator[bytes]:

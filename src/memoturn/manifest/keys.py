@@ -42,11 +42,21 @@ def branch_of(manifest_key: str) -> str | None:
 
 def segment_key(db_uuid: str, incarnation: str, segment: str) -> str:
     """Where a segment lies; its name in a manifest is relative to the incarnation that wrote it."""
-    return f"db/{db_uuid}/{incarnation}/{segment}"
+    return segment_below(incarnation_prefix(db_uuid, incarnation), segment)
+
+
+def segment_below(prefix: str, segment: str) -> str:
+    """Where a segment of the incarnation with that prefix lies."""
+    return f"{prefix}/{segment}"
+
+
+def incarnation_prefix(db_uuid: str, incarnation: str) -> str:
+    """What the keys of all segments of an incarnation begin with, and no other key does."""
+    return f"db/{db_uuid}/{incarnation}"
 
 
 def incarnation_of(segment_key: str) -> str:
-    """What the keys of all segments of one incarnation begin with, and no other key does."""
+    """The `incarnation_prefix` of whoever wrote a segment."""
     return "/".join(segment_key.split("/", 3)[:3])
 
 

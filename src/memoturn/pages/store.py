@@ -10,8 +10,7 @@ doubles while they do.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -79,6 +78,7 @@ class SegmentStore:
         self.bucket = bucket
         self._settings = settings
         self._local = bucket.is_local
+        self.is_remote = not bucket.is_local
         self._trust_copies = trust_copies
         self._use_copies = not (self._local and trust_copies)
         self._block = settings.block_bytes
@@ -166,6 +166,11 @@ class SegmentStore:
             raise CorruptError(f"{key} was opened as a base before")
         return index
 
+    def pack_at_hand(self, key: str) -> PackIndex | None:
+        """The index of the pack at `key`, if it is remembered."""
+        index = self._indexes.get(key)
+        return index if isinstance(index, PackIndex) else None
+
     def base(self, key: str) -> BaseIndex:
         """The index of the base whose snapshot lies at `key`; parts of its table may not be loaded yet."""
         index = self._indexes.get(key)
@@ -185,22 +190,57 @@ class SegmentStore:
         if not self._local and everything is not None and everything.length <= _MAX_TABLE:
             span = everything
         table = keys.base_index_key(key)
-        with _naming(table):
+        try:
             index.load(span.offset, self.bucket.get_range(table, span.offset, span.length))
+        except CorruptError as error:
+            raise CorruptError(f"{table}: {error}") from None
+        except ObjectNotFound:
+            raise SegmentGoneError(table) from None
+
+    def open_together(self, packs: Sequence[str], base: str | None = None) -> None:
+        """Fetch the indexes of segments that are about to be asked for, where a request costs more than bytes."""
+        if not self.is_remote:
+            return
+        packs = [key for key in packs if self._indexes.get(key) is None]
+        wanted = [(key, _TAIL) for key in packs]
+        if base is not None and self._indexes.get(base) is None:
+            wanted.append((keys.base_index_key(base), _MAX_TABLE))
+        if len(wanted) < 2:
+            return
+        try:
+            tails = self.bucket.get_tails(wanted)
+        except ObjectNotFound:
+            return  # Which one is gone, whoever asks for it will find out.
+        for key, (tail, size) in zip(packs, tails, strict=False):
+            self._indexes.put(key, self._parsed(key, parse_pack_tail, tail, size))
+        if base is not None and len(tails) > len(packs):
+            self._indexes.put(base, self._parsed(wanted[-1][0], parse_base_tail, *tails[-1]))
 
     def _open_index(self, key: str, parse: Callable[[bytes, int], Index | NeedMore], length: int) -> Index:
-        with _naming(key):
+        try:
             tail, size = self.bucket.get_tail(key, length)
+        except ObjectNotFound:
+            raise SegmentGoneError(key) from None
+        return self._parsed(key, parse, tail, size)
+
+    def _parsed(
+        self, key: str, parse: Callable[[bytes, int], Index | NeedMore], tail: bytes, size: int
+    ) -> Index:
+        try:
             index = parse(tail, size)
             if isinstance(index, NeedMore):
                 tail, size = self.bucket.get_tail(key, index.length)
                 index = parse(tail, size)
             if isinstance(index, NeedMore):
                 raise CorruptError(f"asks for {index.length} bytes of its end, but has {size}")
-            if isinstance(index, PackIndex) and not self._local:
-                # Of a small pack this is all there is: its pages need no request any more.
-                self._buffers.put(key, _Buffer(size - len(tail), tail, 0))
-            return index
+        except CorruptError as error:
+            raise CorruptError(f"{key}: {error}") from None
+        except ObjectNotFound:
+            raise SegmentGoneError(key) from None
+        if isinstance(index, PackIndex) and not self._local:
+            # Of a small pack this is all there is: its pages need no request any more.
+            self._buffers.put(key, _Buffer(size - len(tail), tail, 0))
+        return index
 
     def keep_index(self, key: str, index: PackIndex | BaseIndex) -> None:
         """Remember the index of a segment that was just written."""
@@ -264,14 +304,3 @@ class SegmentStore:
                 "restore the object from a replica of the bucket, or rewind past the commit that wrote it"
             )
         return frame
-
-
-@contextlib.contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Say which object is damaged, or gone."""
-    try:
-        yield
-    except CorruptError as error:
-        raise CorruptError(f"{key}: {error}") from None
-    except ObjectNotFound:
-        raise SegmentGoneError(key) from None

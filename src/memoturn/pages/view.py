@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from memoturn.base.errors import CorruptError, TxidNotRetainedError
 from memoturn.base.txids import TXID, Checksum, PageNo, UnixMs
 from memoturn.manifest import keys
-from memoturn.manifest.coverage import lineage
+from memoturn.manifest.coverage import Part, lineage
 from memoturn.manifest.model import Manifest, Parent
+from memoturn.manifest.segment_name import SegmentName
 from memoturn.manifest.timeline import stretch_at
 from memoturn.pages.store import SegmentStore, Spot, Version
 from memoturn.segments.base import BaseIndex
 from memoturn.segments.checksum import CHECKSUM_FLAG
+from memoturn.segments.digest import EVERY, next_digest
 from memoturn.segments.frame import Frame
-from memoturn.segments.pack import PackIndex
+from memoturn.segments.pack import Digest, PackIndex
 
 _MEMO_ENTRIES: Final = 65_536
+_TOGETHER: Final = EVERY + 1
+"""Footers that are fetched at once: one of so many packs has a digest."""
+
+_MOST_TOGETHER: Final = 32
 
 ParentOf = Callable[[Parent, TXID], Manifest]
 """Finds the manifest of a branch's parent that reaches to a txid, under its present or its former key."""
@@ -58,13 +66,14 @@ class Above(NamedTuple):
     parts: dict[Hashable, Callable[[], Iterable[PageNo]]]
 
 
-class Layer(NamedTuple):
-    """The part of one segment that a view looks through: the commits from `since` to `until`."""
+class Run(NamedTuple):
+    """The segments of one branch that a view looks through, from the newest to the oldest.
 
-    key: str
-    is_base: bool
-    since: TXID
-    until: TXID
+    `origin` is what the keys of its incarnation's segments begin with.
+    """
+
+    origin: str
+    parts: tuple[Part, ...]
 
 
 class End(NamedTuple):
@@ -84,27 +93,38 @@ class View:
     """
 
     __slots__ = (
-        "_base", "_base_key", "_cached", "_memo", "_packs", "_recent", "_store",
+        "_above", "_base", "_base_key", "_beyond", "_cached", "_memo", "_opened_at", "_packs", "_plain", "_recent",
+        "_runs", "_store",
         "checksum", "page_count", "stretch", "time", "txid",
     )  # fmt: skip
 
     def __init__(
-        self, store: SegmentStore, txid: TXID, stretch: tuple[str, TXID, int], layers: Sequence[Layer]
+        self, store: SegmentStore, txid: TXID, stretch: tuple[str, TXID, int], runs: Sequence[Run]
     ) -> None:
         self.txid = txid
         self.stretch = stretch
-        self.page_count, self.checksum, self.time = _end_of(store, layers)
         self._store = store
         self._cached = store.cached
-        self._packs = [
-            (keys.incarnation_of(layer.key), layer.key, layer.since, layer.until)
-            for layer in layers
-            if not layer.is_base
-        ]
+        self._packs: list[Part] = []
+        self._runs: list[tuple[int, str]] = []
+        """The place behind the last pack of each incarnation, and what the keys of its packs begin with."""
         self._base: BaseIndex | None = None
         self._base_key = ""
-        if layers and layers[-1].is_base:
-            self._base_key, self._base = layers[-1].key, store.base(layers[-1].key)
+        for origin, parts in runs:
+            self._packs += parts
+            if parts and parts[-1].segment.is_base:
+                self._base_key = keys.segment_below(origin, str(self._packs.pop().segment))
+            self._runs.append((len(self._packs), origin))
+        if self._packs and self._base_key:
+            store.open_together([self._key(0)], self._base_key)
+        if self._base_key:
+            self._base = store.base(self._base_key)
+        self.page_count, self.checksum, self.time = self._end()
+        self._above: tuple[str, ...] = ()
+        self._opened_at = txid
+        self._plain = EVERY
+        """Packs since the last digest; as many as make one due, where that is not known."""
+        self._beyond: dict[int, int] = {}
         self._memo: dict[PageNo, Spot | None] = {}
         self._recent: tuple[dict[PageNo, Spot], ...] = ()
 
@@ -115,7 +135,7 @@ class View:
         """
         if (before.txid, before.stretch) != (self.txid, self.stretch):
             return
-        here = {key for _, key, _, _ in self._packs}
+        here = set(map(self._key, range(len(self._packs))))
         nowhere = before._base_key == self._base_key
         memo = self._memo
         known_to_it: list[Mapping[PageNo, Spot | None]] = [before._memo, *reversed(before._recent)]
@@ -139,7 +159,9 @@ class View:
         view.page_count, view.checksum, view.time = last.page_count, last.checksum, last.time
         view._store, view._cached = self._store, self._cached
         # What was there before does not change, and neither does what is remembered of it.
-        view._packs, view._memo = self._packs, self._memo
+        view._packs, view._runs, view._beyond, view._memo = self._packs, self._runs, self._beyond, self._memo
+        view._plain = self._plain + 1 if pack.digest_since is None else 0
+        view._above, view._opened_at = (key, *self._above), self._opened_at
         view._base, view._base_key = self._base, self._base_key
         origin = keys.incarnation_of(key)
         newest = {page_no: _spot(origin, key, page_no, frame) for page_no, frame in pack.pages(pack.max_txid)}
@@ -197,7 +219,8 @@ class View:
     def above(self) -> Above:
         """The base, and the packs above it with their pages."""
         parts: dict[Hashable, Callable[[], Iterable[PageNo]]] = {}
-        for _, key, since, until in self._packs:
+        for place, (_, since, until) in enumerate(self._packs):
+            key = self._key(place)
             parts[key, since, until] = partial(_pages_of, self._store, key, since, until)
         for recent in self._recent:
             parts[id(recent)] = recent.keys  # Whoever compares holds on to both views.
@@ -218,14 +241,101 @@ class View:
         """The newest version of the page above the base. The answer is remembered: it never changes."""
         if len(self._memo) >= _MEMO_ENTRIES:
             self._memo.clear()
-        spot = None
-        for origin, key, since, until in self._packs:
-            frame = self._store.pack(key).find(page_no, until, since)
-            if frame is not None:
-                spot = _spot(origin, key, page_no, frame)
-                break
-        self._memo[page_no] = spot
+        spot = self._memo[page_no] = self._look_for(page_no)
         return spot
+
+    def _look_for(self, page_no: PageNo) -> Spot | None:
+        packs, store, place = self._packs, self._store, 0
+        together = _TOGETHER
+        while place < len(packs):
+            _, since, until = packs[place]
+            key = self._key(place)
+            if store.is_remote and store.pack_at_hand(key) is None:
+                store.open_together(list(map(self._key, range(len(packs))[place : place + together])))
+                together = min(2 * together, _MOST_TOGETHER)
+            pack = store.pack(key)
+            frame = pack.find(page_no, until, since)
+            if frame is not None:
+                return _spot(self._origin(place), key, page_no, frame)
+            if pack.digest_since is None:
+                place += 1
+                continue
+            txid = pack.told(page_no)
+            if txid >= since:
+                return self._find_told(txid, page_no, place)
+            beyond = self._beyond.get(place)
+            if beyond is None:
+                beyond = self._beyond[place] = self._first_not_told(place, pack.digest_since)
+            place, together = beyond, 1
+        return None
+
+    def _find_told(self, txid: TXID, page_no: PageNo, told: int) -> Spot:
+        """The version of a page by the commit that the digest of the pack at the place `told` names."""
+        place = self._first_behind(told, lambda segment: segment.min_txid <= txid)
+        if place < len(self._packs) and self._continues(place, told):
+            key = self._key(place)
+            frame = self._store.pack(key).find(page_no, txid, txid)
+            if frame is not None:
+                return _spot(self._origin(place), key, page_no, frame)
+        raise CorruptError(
+            f"{self._key(told)} says that txid {txid} wrote page {page_no}, but no pack has that"
+        )
+
+    def _first_not_told(self, place: int, since: TXID) -> int:
+        """Behind a pack whose digest reaches back to `since`, the first of which it does not tell everything."""
+        oldest = self._packs[place].since
+        return self._first_behind(place, lambda segment: max(segment.min_txid, oldest) < since)
+
+    def _first_behind(self, place: int, is_it: Callable[[SegmentName], bool]) -> int:
+        """The first behind a place that is it, as all behind it are, or that does not continue it."""
+        packs = self._packs
+        since, end = packs[place].since, self._run_of(place)[0]
+        behind = range(place + 1, end)
+        return (
+            place
+            + 1
+            + bisect_left(behind, True, key=lambda n: packs[n].since != since or is_it(packs[n].segment))
+        )
+
+    def _continues(self, place: int, other: int) -> bool:
+        """Whether two packs are of the same stretch, above the same base."""
+        return self._packs[place].since == self._packs[other].since and self._run_of(place) == self._run_of(
+            other
+        )
+
+    def _key(self, place: int) -> str:
+        return keys.segment_below(self._origin(place), str(self._packs[place].segment))
+
+    def _origin(self, place: int) -> str:
+        return self._run_of(place)[1]
+
+    def _run_of(self, place: int) -> tuple[int, str]:
+        for run in self._runs:
+            if place < run[0]:
+                return run
+        raise IndexError(place)
+
+    def _end(self) -> End:
+        """What the newest commit left."""
+        for place, (_, since, until) in enumerate(self._packs):
+            last = self._store.pack(self._key(place)).transaction_at_or_before(until)
+            if last is not None and last.txid >= since:
+                return End(last.page_count, last.checksum, last.time)
+        base = self._base
+        return End(0, CHECKSUM_FLAG, None) if base is None else End(base.page_count, base.checksum, base.time)
+
+    def digest(self) -> Digest | None:
+        """What a pack that follows this position says of those before it, as far as their footers are at hand."""
+        if self._plain < EVERY:
+            return None
+        packs = self._packs
+        since, older = TXID(self._opened_at + 1), 0
+        if self._runs[0][0] and packs[0].until == self._opened_at:
+            since = packs[0].since
+            older = self._first_behind(0, lambda _: False)
+        return next_digest(
+            map(self._store.pack_at_hand, chain(self._above, map(self._key, range(older)))), since
+        )
 
 
 def open_view(
@@ -235,7 +345,7 @@ def open_view(
 
     Raises `TxidNotRetainedError` if a part of what it is made of has been removed.
     """
-    layers: list[Layer] = []
+    runs: list[Run] = []
     history = (manifest.incarnation, stretch_at(manifest, txid).from_txid, losses)
     at = txid
     while True:
@@ -245,12 +355,11 @@ def open_view(
                 f"txid {at} of branch {manifest.branch_id!r} is no longer retained: commit {found.gap}, which it "
                 "stands on, was removed"
             )
-        for segment, since, until in found.parts:
-            key = keys.segment_key(db_uuid, manifest.incarnation, str(segment))
-            layers.append(Layer(key, segment.is_base, since, until))
+        origin = keys.incarnation_prefix(db_uuid, manifest.incarnation)
+        runs.append(Run(origin, found.parts))
         parent = manifest.parent
         if found.inherited is None:
-            return View(store, txid, history, layers)
+            return View(store, txid, history, runs)
         if parent is None:
             raise CorruptError(f"branch {manifest.branch_id!r} continues a parent that its manifest lacks")
         at = found.inherited
@@ -264,14 +373,3 @@ def _pages_of(store: SegmentStore, key: str, since: TXID, until: TXID) -> Iterab
 def _spot(origin: str, key: str, page_no: PageNo, frame: Frame) -> Spot:
     offset, length, crc, txid = frame
     return Spot((origin, txid, page_no), key, offset, length, crc)
-
-
-def _end_of(store: SegmentStore, layers: Sequence[Layer]) -> End:
-    for layer in layers:
-        if layer.is_base:
-            base = store.base(layer.key)
-            return End(base.page_count, base.checksum, base.time)
-        last = store.pack(layer.key).transaction_at_or_before(layer.until)
-        if last is not None and last.txid >= layer.since:
-            return End(last.page_count, last.checksum, last.time)
-    return End(0, CHECKSUM_FLAG, None)

@@ -14,7 +14,15 @@ from memoturn.base.txids import TXID, Checksum
 from memoturn.segments.columns import pack_column
 from memoturn.segments.frame import crc32
 from memoturn.segments.ltx import MAX_LENGTH, LtxHeader, PageSpan
-from memoturn.segments.pack import PAGE_COLUMNS, TRAILER, TRANSACTION_COLUMNS, PackIndex
+from memoturn.segments.pack import (
+    DIGEST_COLUMNS,
+    DIGEST_TRAILER,
+    PAGE_COLUMNS,
+    TRAILER,
+    TRANSACTION_COLUMNS,
+    Digest,
+    PackIndex,
+)
 
 PAGE: Final = 0
 ORDINAL: Final = 1
@@ -54,8 +62,8 @@ class PackMerge:
     index: PackIndex
 
 
-def build_pack(commits: Sequence[PackedCommit]) -> Pack:
-    """Pack commits in ascending order of txid; txids may be missing in between.
+def build_pack(commits: Sequence[PackedCommit], digest: Digest | None = None) -> Pack:
+    """Pack commits in ascending order of txid; txids may be missing in between. `digest` is of those before them.
 
     Raises `CorruptError` if there is no commit, if txids do not ascend, or if a file is not one commit.
     """
@@ -77,12 +85,15 @@ def build_pack(commits: Sequence[PackedCommit]) -> Pack:
     footer, index = _footer(
         list(zip(*transactions, strict=True)) or [()] * len(TRANSACTION_COLUMNS),
         list(zip(*versions, strict=True)) or [()] * len(PAGE_COLUMNS),
+        digest,
     )
     return Pack([*(commit.data for commit in commits), footer], index)
 
 
-def merge_packs(packs: Sequence[PackIndex]) -> PackMerge:
+def merge_packs(packs: Sequence[PackIndex], digest: Digest | None = None) -> PackMerge:
     """Merge packs in ascending order of txid into one that holds all of their transactions.
+
+    Their digests are dropped; `digest` is of the commits before the first of them.
 
     Raises `CorruptError` if there is none, or if their txids do not ascend from one to the next.
     """
@@ -99,12 +110,12 @@ def merge_packs(packs: Sequence[PackIndex]) -> PackMerge:
     # Sources are sorted and come in order of txid, so a stable sort by page is enough, and on runs that are
     # sorted already it only merges.
     order = sorted(range(len(versions[PAGE])), key=versions[PAGE].__getitem__)
-    footer, index = _footer(transactions, [[column[i] for i in order] for column in versions])
+    footer, index = _footer(transactions, [[column[i] for i in order] for column in versions], digest)
     return PackMerge([pack.data_length for pack in packs], footer, index)
 
 
 def _footer(
-    transactions: Sequence[Sequence[int]], versions: Sequence[Sequence[int]]
+    transactions: Sequence[Sequence[int]], versions: Sequence[Sequence[int]], digest: Digest | None
 ) -> tuple[bytes, PackIndex]:
     """The end of a pack, and the index that reading it gives."""
     columns = b"".join(
@@ -112,5 +123,12 @@ def _footer(
         for code, column in zip(TRANSACTION_COLUMNS + PAGE_COLUMNS, (*transactions, *versions), strict=True)
     )
     counts = len(transactions[0]), len(versions[0])
-    index = PackIndex(columns, *counts)
-    return columns + TRAILER.seal(*counts, index.data_length, crc32(columns)), index
+    if digest is None:
+        index = PackIndex(columns, *counts)
+        return columns + TRAILER.seal(*counts, index.data_length, crc32(columns)), index
+    pages, first = sorted(digest.pages), transactions[0][0] if transactions[0] else 0
+    columns += pack_column(DIGEST_COLUMNS[0], pages)
+    columns += pack_column(DIGEST_COLUMNS[1], (first - digest.pages[page] for page in pages))
+    told = len(pages), int(digest.since)
+    index = PackIndex(columns, *counts, told)
+    return columns + DIGEST_TRAILER.seal(*counts, index.data_length, crc32(columns), *told), index

@@ -49,18 +49,19 @@ class Trailer(NamedTuple):
             raise CorruptError(
                 f"{self.kind}: {len(tail)} bytes of an object of {object_size} cannot be the end of one"
             )
-        if len(tail) < self.size:
-            return NeedMore(self.size)
-        version, crc, magic = _SEAL.unpack(tail[-_SEAL.size :])
+        size = self.size
+        if len(tail) < size:
+            return NeedMore(size)
+        version, crc, magic = _SEAL.unpack_from(tail, len(tail) - _SEAL.size)
         if magic != self.magic:
             raise CorruptError(f"{self.kind}: ends with {magic!r} instead of {self.magic!r}")
-        found = crc32(tail[-self.size : -8])
+        found = crc32(tail[-size:-8])
         if found != crc:
             raise CorruptError(f"{self.kind}: trailer gives CRC-32 {found:08x}, but says {crc:08x}")
         if version != self.version:
             raise CorruptError(f"{self.kind}: version {version}; this release reads version {self.version}")
-        return self.fields.unpack(tail[-self.size : -_SEAL.size])
+        return self.fields.unpack_from(tail, len(tail) - size)
 
 
 def _version(tail: memoryview) -> int | None:
-    return None if len(tail) < _SEAL.size else int(_SEAL.unpack(tail[-_SEAL.size :])[0])
+    return None if len(tail) < _SEAL.size else int(_SEAL.unpack_from(tail, len(tail) - _SEAL.size)[0])
