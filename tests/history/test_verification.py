@@ -240,15 +240,24 @@ def test_pages_that_are_as_recorded_but_no_database_are_found_by_sqlite(mt: Memo
     assert "SQLite" in str(found.problem) or "malformed" in str(found.problem)
 
 
-def test_a_manifest_that_cannot_be_read_hides_no_other_branch(mt: Memoturn, db: Database) -> None:
+@pytest.mark.parametrize("damage", [b"{", b'{"branch_id":"\xff"}'])
+def test_a_record_that_cannot_be_read_hides_no_other(mt: Memoturn, db: Database, damage: bytes) -> None:
     db.sync()
     db.branch.create("f")
-    manifest = Path(mt.url.removeprefix("file:"), "objects", branch_of(mt.db("x@f")).key)
+    objects = Path(mt.url.removeprefix("file:"), "objects")
+    manifest = objects / branch_of(mt.db("x@f")).key
     assert manifest.is_file()
-    manifest.write_bytes(b"{")
+    manifest.write_bytes(damage)
+    mt.databases.create("a")
+    (objects / keys.catalog_key("a")).write_bytes(damage)
     found = mt.maintenance.verify(points=0)
-    assert [(v.branch, v.ok) for v in found] == [("f", False), ("main", True)]
-    assert "branches/f.json" in str(found[0].problem)
+    assert [(v.database, v.branch, v.ok) for v in found] == [
+        ("a", "", False),
+        ("x", "f", False),
+        ("x", "main", True),
+    ]
+    assert "catalog/a.json" in str(found[0].problem)
+    assert "branches/f.json" in str(found[1].problem)
 
 
 def test_progress_is_reported_and_memory_stays_small(mt: Memoturn, db: Database) -> None:

@@ -145,7 +145,7 @@ class Censuses:
         """What it says; nothing if another collector has acted on it and removed it, or it cannot be read."""
         try:
             part = _decode(self._bucket.get(key)[0])
-        except (ObjectNotFound, msgspec.MsgspecError):
+        except (ObjectNotFound, msgspec.MsgspecError, UnicodeDecodeError):
             return Part(FORMAT)
         return part if part.format == FORMAT else Part(FORMAT)
 

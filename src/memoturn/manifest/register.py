@@ -189,7 +189,7 @@ class Register(Generic[R]):
     def _parse(self, key: str, body: bytes) -> R:
         try:
             return self._decode(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptError(f"{key} is not a record that this release can read: {error}") from error
 
 

@@ -66,7 +66,7 @@ class Notes:
             return self._memory.get(db_uuid, _NOTHING)
         try:
             return _decode(self._path(db_uuid).read_bytes())
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _NOTHING
 
     def add(self, db_uuid: str, *notes: Note, shipped: int = 0, written: int = 0) -> None:

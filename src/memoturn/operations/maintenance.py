@@ -38,10 +38,9 @@ from memoturn.history.verification import Moved, Restoring
 from memoturn.history.whole import collect_all, collect_entry
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest
-from memoturn.manifest.rules import check_living
+from memoturn.manifest.rules import check_existing, check_living
 from memoturn.node.engine import Engine
 from memoturn.node.notes import Note
-from memoturn.operations import databases
 
 Progress = Callable[[int, int], None]
 _ATTEMPTS = 5
@@ -135,7 +134,11 @@ def verify(
     if at is not None and address is None:
         raise InvalidRequestError("a position is one of a branch: name the database, and the branch")
     budget = Budget(engine.clock, progress=progress)
-    for database, db_uuid, branch_id in _branches(engine, address, at is not None):
+    for place in _branches(engine, address, at is not None):
+        if isinstance(place, Verified):
+            yield place
+            continue
+        database, db_uuid, branch_id = place
         for branch in engine.open_branches():
             if (branch.db_uuid, branch.branch_id) == (db_uuid, branch_id):
                 branch.ship()
@@ -249,11 +252,25 @@ def _verify(
     return Verified(database, branch_id, txid, found.pages, size, found.problem is None, found.problem)
 
 
-def _branches(engine: Engine, address: Address | None, one: bool) -> Iterator[tuple[str, str, str]]:
-    """Databases and branches that an address stands for; with `one`, a database stands for its default branch."""
+def _branches(
+    engine: Engine, address: Address | None, one: bool
+) -> Iterator[tuple[str, str, str] | Verified]:
+    """Databases and branches that an address stands for; with `one`, a database stands for its default branch.
+
+    Of a database whose catalog entry is damaged there is only that to be told.
+    """
     if address is None:
-        for database in databases.list_(engine):
-            yield from _branches_of(engine, database.name, database.db_uuid)
+        for info in engine.bucket.list(keys.CATALOG):
+            name = keys.database_of(info.key)
+            try:
+                there = engine.catalog.peek(info.key).record
+                check_existing(there, name, engine.clock.now_ms())
+            except (ObjectNotFound, DatabaseNotFoundError):
+                continue
+            except CorruptError as error:
+                yield Verified(name, "", 0, 0, 0, False, str(error))
+                continue
+            yield from _branches_of(engine, name, there.db_uuid)
         return
     entry = engine.entry(address.database)
     if address.branch is not None or one:
