@@ -427,6 +427,36 @@ def test_orphans_go_and_what_an_owner_may_yet_link_stays() -> None:
     assert rows(world.node().db()) == [1, 2, 3]
 
 
+def test_why_retained_and_a_dry_run_agree_and_every_object_has_a_reason() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    burner = db.branch.create("burner", ttl=100)
+    put_rows(burner, 2)
+    put_rows(burner.branch.create("child"), 3)
+    put_rows(burner, 4)
+    maintenance.compact(node.engine, "x", "child")
+    put_rows(db.branch.create("gone"), 5)
+    db.branch.delete("gone")
+    world.clock.advance(101)
+    planned = {found.key: found.fate for found in node.gc(dry_run=True).examples}
+    assert planned, "nothing is dead"
+    segments = [key for key in world.objects() if keys.place_of(key).kind == "segment"]
+    found = {key: maintenance.why_retained(node.engine, key) for key in segments}
+    assert {key for key in segments if found[key].state != "alive"} == planned.keys()
+    assert all(one.holders for one in found.values())
+    said = {holder.why for one in found.values() for holder in one.holders}
+    assert any("a base stands in for it" in why for why in said), (
+        "a pack that no position needs, before any cut"
+    )
+    assert not any(
+        holder.branch == "burner" and "head" in holder.why for one in found.values() for holder in one.holders
+    )
+    (key,) = [key for key in world.objects() if key.endswith("/burner.json")]
+    assert "was forked from it" in maintenance.why_retained(node.engine, key).holders[0].why
+
+
 def test_a_dry_run_writes_nothing_and_says_what_would_go_and_why() -> None:
     world = World()
     node = world.node()

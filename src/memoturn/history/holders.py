@@ -22,7 +22,7 @@ from memoturn.history.reach import (
     segment_of,
     undecided,
 )
-from memoturn.manifest import keys
+from memoturn.manifest import keys, rules
 from memoturn.manifest.coverage import kept, lineage
 from memoturn.manifest.model import CatalogEntry, Manifest
 from memoturn.manifest.register import Register
@@ -67,7 +67,9 @@ def holders_of(
     if place.kind == "census":
         why = "a census, which the first pass removes that acts on it"
         return Holders(info, "waits", [Holder(None, why)])
-    records = read_records(env, db_uuid)
+    records = {
+        incarnation: _expired(record, now) for incarnation, record in read_records(env, db_uuid).items()
+    }
     if place.kind == "manifest":
         return _of_manifest(info, key, records)
     segment = segment_of(place.name) if place.kind == "segment" else None
@@ -76,6 +78,11 @@ def holders_of(
     manifests = {incarnation: record.manifest for incarnation, record in records.items()}
     ends = ends_of(manifests, UnixMs(now - keep_ms))
     return _of_segment(env, db_uuid, info, manifests, ends, place.incarnation, segment, now, grace_ms)
+
+
+def _expired(record: Record, now: UnixMs) -> Record:
+    """A branch whose time has run out holds nothing, though no pass may have left its tombstone yet."""
+    return record._replace(held=record.held._replace(record=rules.expire(record.manifest, now)))
 
 
 def _dead_database(env: Environment, catalog: Register[CatalogEntry], db_uuid: str) -> str | None:
@@ -110,6 +117,8 @@ def _of_manifest(info: ObjectInfo, key: str, records: dict[Incarnation, Record])
         return Holders(info, "alive", children)
     if manifest.removal is None:
         died = f"deleted at {format_time(manifest.deleted_at)}, which can be taken back for a grace period"
+        if manifest.deleted_at == manifest.ttl_at:
+            died = f"expired at {format_time(manifest.deleted_at)}"
         return Holders(info, "waits", [Holder(manifest.branch_id, died)])
     why = "a tombstone that can no longer be taken back; it goes a grace period after its segments"
     return Holders(info, "waits", [Holder(manifest.branch_id, why)])
@@ -131,7 +140,9 @@ def _of_segment(
     named = manifest is not None and str(segment) in manifest.segments
     if manifest is not None and named:
         if str(segment) in ends[incarnation].segments:
-            return Holders(info, "alive", list(_holders(manifest, segment, manifests)))
+            spare = "a base stands in for it; it goes when the window in which every txid can be restored moves on"
+            holders = list(_holders(manifest, segment, manifests)) or [Holder(manifest.branch_id, spare)]
+            return Holders(info, "alive", holders)
         if (
             manifest.deleted_at is None
             and str(segment) in end_of(manifest, pins_of(manifests).get(incarnation, frozenset())).segments
