@@ -237,10 +237,19 @@ class Oracle:
         return ends[0] if ends and not lives else self.now_ms()
 
     def _is_late_copy(self, manifest: Manifest, key: str) -> bool:
-        """Whether a former manifest was copied from one that is being removed since: nobody needs it."""
+        """Whether a former manifest is a copy that nobody needs.
+
+        The one that it was copied from is being removed since, or is in force again under the branch's name.
+        """
         line = self.lines.get(manifest.incarnation)
-        late = line is not None and line.manifest.removal is not None
-        return "~" in key and manifest.removal is None and late
+        if line is None or "~" not in key or manifest.removal is not None:
+            return False
+        versions = self.versions.get(line.key)
+        in_force = line.key in self.objects and versions is not None
+        there = versions[-1].record if in_force and versions is not None else None
+        return line.manifest.removal is not None or (
+            there is not None and there.incarnation == manifest.incarnation
+        )
 
     def _manifest_written(self, key: str, new: Manifest, old: Manifest | None, label: Any) -> None:
         if old is None or old.incarnation != new.incarnation:

@@ -773,9 +773,10 @@ class Epilogue:
         for machine_there in world.machines:
             if machine_there.process is not None:
                 scheduler.kill(machine_there.process)
-        # A deleted branch keeps its history for so long for those who descend from it.
-        deleted = [line.manifest.deleted_at or 0 for line in self._oracle.lines.values()]
-        left_ms = max(deleted, default=0) + world.history.longest_secs * 1000 - world.store.now_ms()
+        # A deleted branch keeps its history for so long for those who descend from it; burners may still live.
+        manifests = [line.manifest for line in self._oracle.lines.values()]
+        ends = [m.deleted_at or m.ttl_at or 0 for m in manifests]
+        left_ms = max(ends, default=0) + world.history.longest_secs * 1000 - world.store.now_ms()
         scheduler.sleep(max(left_ms / 1000, 0.0) + _CLOCKS_DIFFER)
         for _ in range(_PASSES):
             scheduler.sleep(grace + 1.0)
