@@ -413,6 +413,27 @@ def test_what_was_linked_while_a_pass_was_under_way_is_not_counted_as_dead() -> 
     assert not counted & {f"{manifest.incarnation}/{name}" for name in objects_of(manifest)}
 
 
+def test_what_an_undo_brought_back_while_a_pass_was_under_way_is_not_counted_as_dead() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("b"), 2)
+    deleted = db.branch.delete("b")
+    bucket = Between(world.store)
+
+    def take_back(_call: int, name: str, key: Any) -> None:
+        if name == "put" and "/census/" in key:
+            bucket.before = lambda *_: None
+            undo(node.engine, "x", deleted.undo)
+
+    bucket.before = take_back
+    world.node(bucket=bucket).gc()
+    assert rows(world.node().db("x@b")) == [1, 2]
+    parts = Censuses(world.store, node.uuid(), UnixMs(world.clock.ms), GRACE * 1000)
+    assert not list(parts.objects())
+
+
 def test_a_fork_that_was_slow_does_not_stand_on_what_was_removed() -> None:
     world = World()
     node = world.node()

@@ -159,6 +159,8 @@ class CensusWriter:
         self._taker = ids.token()
         self._number = 0
         self._objects: list[str] = []
+        self.written: list[str] = []
+        """The keys of the parts that were put."""
 
     def branches(self, boundaries: Iterable[Boundary]) -> None:
         """Say where histories end."""
@@ -184,7 +186,9 @@ class CensusWriter:
             self._objects.clear()
 
     def _put(self, number: int, part: Part) -> None:
-        self._bucket.put(keys.census_key(self._db_uuid, self._taker, number), _encode(part))
+        key = keys.census_key(self._db_uuid, self._taker, number)
+        self._bucket.put(key, _encode(part))
+        self.written.append(key)
 
 
 class Candidates:

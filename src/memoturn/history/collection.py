@@ -246,6 +246,9 @@ class Collector:
         if not self.dry_run:
             writer.close()
             self.env.bucket.delete_many(censuses.ripe)
+            if writer.written and self._has_undone(records):
+                # An undo that comes later finds the census, and takes it back itself.
+                self.env.bucket.delete_many(writer.written)
         self.tally.waits_until(censuses.ready_at)
         if waits:
             self.tally.waits_until(UnixMs(now + self.grace_ms))
@@ -331,6 +334,20 @@ class Collector:
         record = records.get(incarnation)
         if record is not None:
             self._change(records, record, rules.touch)
+
+    def _has_undone(self, records: dict[Incarnation, Record]) -> bool:
+        """Whether a deletion was taken back since the manifests were read: what was dead may live again."""
+        for record in records.values():
+            manifest = record.manifest
+            if manifest.deleted_at is None or manifest.removal is not None:
+                continue
+            try:
+                there = self.env.manifests.peek(record.key).record
+            except ObjectNotFound:
+                continue
+            if there.incarnation == manifest.incarnation and there.deleted_at != manifest.deleted_at:
+                return True
+        return False
 
     def _free(
         self, records: dict[Incarnation, Record], censuses: Censuses, now: UnixMs
