@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from memoturn import Database, Memoturn
-from memoturn.base.errors import ClosedError, UnavailableError
+from memoturn.base.errors import ClosedError, PayloadTooLargeError, UnavailableError
 from memoturn.base.settings import CommitSettings, Settings
+from memoturn.database import commit
 from memoturn.database.group import LogFailedError
 from tests.support import (
     ManualClock,
@@ -123,6 +124,24 @@ def test_reading_goes_on_while_the_log_cannot_be_written(stored: Database, faili
     failing_sync.clear()
     stored.sql("INSERT INTO t VALUES (3)")
     assert values(stored) == [1, 3]
+
+
+@pytest.mark.parametrize("url", ["memory", "file"])
+def test_a_commit_that_no_segment_could_hold_is_refused_before_it_is_logged(
+    open_store: Opener, file_url: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mt = open_store("memory:" if url == "memory" else file_url, settings=SLOW)
+    mt.databases.create("x")
+    db = mt.db("x")
+    txid = db.sql("CREATE TABLE t(v)").txid
+    monkeypatch.setattr(commit, "_MOST_PAGES", 3)
+    with pytest.raises(PayloadTooLargeError, match=f"transaction {txid + 1} changes 4 pages; 3 is the most"):
+        db.sql("INSERT INTO t VALUES (zeroblob(12000))")
+    assert (db.txid, values(db)) == (txid, [])
+    assert db.sql("INSERT INTO t VALUES (1)").txid == txid + 1
+    db.sync()
+    assert values(db) == [1]
+    assert_whole(db)
 
 
 @pytest.mark.parametrize("url", ["memory", "file"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -266,6 +267,23 @@ def test_the_main_thread_runs_its_own_transactions_and_no_others(street: Street)
     assert ident == threading.get_ident()
     assert threading.get_ident() not in {caller.ended()[0] for caller in callers}
     assert [column(db) for db in street.dbs[:3]] == [[0, 7]] * 3
+
+
+def test_whoever_forks_is_the_main_thread_of_the_child() -> None:
+    """There it is where a signal's handler raises."""
+    assert groups.in_main_thread()
+    program = """if True:
+        import os, threading
+        from memoturn.database.group import in_main_thread
+        def fork():
+            assert not in_main_thread()
+            child = os.fork()
+            if not child:
+                os._exit(0 if in_main_thread() else 1)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        threading.Thread(target=fork).start()
+    """
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", program]).returncode == 0
 
 
 def test_the_main_thread_is_not_woken_to_lead_what_others_left(street: Street) -> None:

@@ -254,7 +254,7 @@ def test_a_prefix_finds_what_begins_with_it(keys: set[str], prefix: str, limit: 
     connection = apsw.Connection(":memory:")
     protect(connection)
     for key in keys:
-        model.put(connection, model.Put("n", key.encode(), b"", None, None, 1))
+        model.put(connection, ("n", key.encode(), b"", None, None, 1))
     expected = sorted(key.encode() for key in keys if key.startswith(prefix))
     found: list[bytes] = []
     while True:

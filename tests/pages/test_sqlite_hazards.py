@@ -64,12 +64,12 @@ def test_a_vacuum_whose_commit_is_not_durable_changes_nothing(db: Database) -> N
 
     def vacuum_and_fail(connection: apsw.Connection) -> None:
         real = branch._accept
-        branch._writer._file._on_commit = fail  # type: ignore[union-attr]
+        branch._writer.file._on_commit = fail  # type: ignore[union-attr]
         try:
             with unguarded(connection):
                 connection.execute("VACUUM")
         finally:
-            branch._writer._file._on_commit = real  # type: ignore[union-attr]
+            branch._writer.file._on_commit = real  # type: ignore[union-attr]
 
     def fail(_pages: object, _count: int) -> None:
         raise OSError("the disk is gone")
@@ -169,7 +169,7 @@ def test_pages_that_sqlite_never_wrote_are_stored_as_zeroes(db: Database) -> Non
     def work(connection: apsw.Connection) -> None:
         connection.execute("BEGIN; INSERT INTO t VALUES (zeroblob(200000)); DELETE FROM t")
         connection.execute("INSERT INTO t VALUES ('kept')")
-        file = branch._writer._file  # type: ignore[union-attr]
+        file = branch._writer.file  # type: ignore[union-attr]
         real = file._hand_over
 
         def hand_over() -> None:
@@ -220,7 +220,7 @@ def test_pages_that_spill_are_seen_by_nobody_until_they_are_committed(db: Databa
         spilling(connection)
         connection.execute("BEGIN")
         connection.execute(FILL.format(2000))
-        assert len(branch._writer._file.overlay) > 100  # type: ignore[union-attr]
+        assert len(branch._writer.file.overlay) > 100  # type: ignore[union-attr]
         seen.append(values(db, "SELECT count(*) FROM t"))
         assert connection.execute("SELECT count(*) FROM t").fetchall() == [(2050,)]
         connection.execute("COMMIT")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from memoturn.base.errors import CorruptError, PayloadTooLargeError
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
-from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum
+from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum, replacement
 from memoturn.segments.frame import decode_frame
 from memoturn.segments.ltx import LtxHeader, decode_header, decode_ltx, encode_ltx, index_ltx
 from tests.segments.samples import any_page, database_checksum, formula_page, noise, text
@@ -60,6 +60,10 @@ def test_changing_a_page_and_changing_it_back_restores_the_checksum() -> None:
     changed = combine(combine(checksum, page_checksum(PageNo(2), text(2))), page_checksum(PageNo(2), text(3)))
     assert changed == database_checksum({**pages, PageNo(2): text(3)}) != checksum
     assert combine(checksum, page_checksum(PageNo(2), text(2))) == database_checksum({PageNo(1): text(1)})
+    assert CHECKSUM_FLAG | (checksum ^ replacement(PageNo(2), text(2), text(3))) == changed
+    assert CHECKSUM_FLAG | (checksum ^ replacement(PageNo(3), b"", text(3))) == database_checksum(
+        {**pages, PageNo(3): text(3)}
+    )
 
 
 def test_a_page_counts_under_its_own_number_only() -> None:

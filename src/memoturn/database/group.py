@@ -21,6 +21,7 @@ Waiting for more
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -42,7 +43,16 @@ _SHORTEST_PAUSE: Final = 0.00005
 
 def in_main_thread() -> bool:
     """Whether a signal's handler may raise here."""
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.get_ident() == _main[0]
+
+
+def _find_main() -> None:
+    _main[0] = threading.main_thread().ident or 0
+
+
+_main: Final = [0]
+_find_main()
+os.register_at_fork(after_in_child=_find_main)  # There it is the thread that has forked.
 
 
 class LogFailedError(UnavailableError):

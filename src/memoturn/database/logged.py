@@ -9,26 +9,19 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
-from memoturn.base.errors import CorruptError, PayloadTooLargeError
+from memoturn.base.errors import CorruptError
 from memoturn.base.txids import PAGE_SIZE, Checksum, PageNo
 from memoturn.segments.checksum import crc64
-from memoturn.segments.frame import MAX_FRAME
-from memoturn.segments.ltx import MAX_LENGTH, LtxHeader
+from memoturn.segments.ltx import LtxHeader
 
 _HEAD: Final = struct.Struct("<IQQqQQI")
 _CRC: Final = struct.Struct("<Q")
 _NUMBERS: Final = [struct.Struct(f"<{count}I") for count in range(16)]
-_MOST_PAGES: Final = (MAX_LENGTH - 4096) // (MAX_FRAME + 15)
-"""So many fit an LTX file, however badly they compress, with three varints of its index for each."""
 
 
 def encode_logged(header: LtxHeader, pages: Mapping[PageNo, bytes], post_checksum: Checksum) -> bytes:
-    """The bytes of a commit. Raises `PayloadTooLargeError` for more pages than an LTX file takes."""
+    """The bytes of a commit."""
     count = len(pages)
-    if count > _MOST_PAGES:
-        raise PayloadTooLargeError(
-            f"transaction {header.max_txid} changes {count:,} pages; {_MOST_PAGES:,} is the most"
-        )
     commit, low, high, time, before, _ = header
     numbers = _NUMBERS[count] if count < len(_NUMBERS) else struct.Struct(f"<{count}I")
     head = _HEAD.pack(commit, low, high, time, before, post_checksum, count) + numbers.pack(*pages)

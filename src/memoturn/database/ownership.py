@@ -192,7 +192,7 @@ class Ownership(Standing):
         """Become the owner, if this is not so already; True if `then` was applied in the same write."""
         if self._owned and not self._must_raise_epoch:
             with self._shipping:
-                if not self._is_current():
+                if not self.is_current():
                     self._refresh()
                 if self._owned:
                     return False

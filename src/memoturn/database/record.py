@@ -65,7 +65,7 @@ def pack_record(branch: bytes, epoch: int, txid: TXID, commit: bytes, generation
         epoch,
         txid,
     )
-    crc = crc32(commit, crc32(branch, crc32(head)))
+    crc = crc32(commit, crc32(head + branch))
     return b"".join((head, _CRC.pack(crc), branch, commit))
 
 

@@ -42,6 +42,7 @@ class Standing:
         self.readers = ReaderPool(env.prepare)
         self._env = env
         self._watch = env.watch
+        self._monotonic = env.clock.monotonic
         self._ref = f"{db_uuid}/{branch_id}/{self.incarnation}".encode()
         self._shipping = threading.RLock()
         self._state = threading.Lock()
@@ -70,7 +71,7 @@ class Standing:
         Raises `BranchNotFoundError` or `BranchExpiredError` if the branch is no more.
         """
         view = self._head
-        if view is None or not self._is_current():
+        if view is None or not self.is_current():
             view = self._refresh()
         if self._ttl_at is not None:
             rules.check_living(self._held.record, self._env.clock.now_ms())
@@ -78,7 +79,7 @@ class Standing:
 
     def current_head(self) -> Source | None:
         """`head()`, or None if this process has to look again first."""
-        if not self._is_current():
+        if not self.is_current():
             return None
         if self._ttl_at is not None:
             rules.check_living(self._held.record, self._env.clock.now_ms())
@@ -86,7 +87,7 @@ class Standing:
 
     def manifest(self) -> Manifest:
         """The newest manifest that this process knows, which its neighbours may have changed last."""
-        if not self._is_current():
+        if not self.is_current():
             self._refresh()
         return self._held.record
 
@@ -157,10 +158,7 @@ class Standing:
 
     def is_current(self) -> bool:
         """Whether nothing has changed since this process last looked."""
-        return self._is_current()
-
-    def _is_current(self) -> bool:
-        if self._look_by <= self._env.clock.monotonic():
+        if self._look_by <= self._monotonic():
             return False
         if self._owned and not self._watch.tells_owner:
             return not self._watch.is_overdue(self._heard_at)

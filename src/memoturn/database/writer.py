@@ -81,7 +81,7 @@ class Writer:
     `on_commit` and `on_next` are those of `WriterFile`.
     """
 
-    __slots__ = ("_file", "connection")
+    __slots__ = ("connection", "file")
 
     def __init__(
         self,
@@ -90,46 +90,27 @@ class Writer:
         on_next: Callable[[], Source],
         prepare: Callable[[apsw.Connection], None],
     ) -> None:
-        self._file = WriterFile(view, on_commit, on_next)
-        self.connection = connect(self._file)
+        self.file = WriterFile(view, on_commit, on_next)
+        self.connection = connect(self.file)
         self.connection.execute(";".join(_SETTINGS)).fetchall()
-        self.connection.set_commit_hook(self._file.arm)
+        self.connection.set_commit_hook(self.file.arm)
         prepare(self.connection)
-
-    @property
-    def view(self) -> Source:
-        """The view under the connection."""
-        return self._file.view
-
-    @property
-    def has_committed(self) -> bool:
-        """Whether SQLite has committed something that the view does not show yet."""
-        return self._file.has_committed
-
-    @property
-    def failure(self) -> BaseException | None:
-        """What kept a commit from becoming durable; the writer must then be discarded."""
-        return self._file.failure
-
-    def show(self, view: Source) -> None:
-        """Read through another view of the same position, such as one whose commits have shipped."""
-        self._file.show(view)
 
     def hurry(self, haste: Haste | None) -> None:
         """Bound what the connection does from now on; None ends that."""
         if haste is not None:
             haste.begin()
             self.connection.set_progress_handler(haste.is_over, _STEPS, id=Haste)
-            self._file.stay_in_memory(haste.memory_only)
+            self.file.stay_in_memory(haste.memory_only)
         else:
-            self._file.stay_in_memory(False)
+            self.file.stay_in_memory(False)
             self.connection.set_progress_handler(None, id=Haste)
 
     def settle(self) -> None:
         """End whatever a block of work has left open, so that the next one begins clean."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
-        self._file.settle()
+        self.file.settle()
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""

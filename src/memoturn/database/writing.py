@@ -90,7 +90,7 @@ class Writing(Ownership):
                     result = self._run(writer, work)
             except BaseException as error:
                 writer_now = self._writer
-                failure = None if writer_now is None else writer_now.failure
+                failure = None if writer_now is None else writer_now.file.failure
                 if failure is None and isinstance(error, InvalidRequestError):
                     raise
                 # Something below SQLite has failed, or a signal came: what it thinks of the file may be wrong.
@@ -100,7 +100,7 @@ class Writing(Ownership):
                 raise
             finally:
                 self._settle()
-            if self._owned and not self._is_current():
+            if self._owned and not self.is_current():
                 # Somebody has changed the branch meanwhile, and may have taken it over or deleted it.
                 self._refresh()
             fences = self._fences
@@ -120,7 +120,7 @@ class Writing(Ownership):
         finally:
             if self._probation:
                 self._probation -= 1
-            if writer.has_committed:
+            if writer.file.has_committed:
                 self._complete()
 
     def _run_by_leader(self, writer: Writer, work: Callable[[apsw.Connection], T]) -> list[T]:
@@ -154,10 +154,10 @@ class Writing(Ownership):
             self._pending = None
             raise
         if durable and results:
-            if writer.has_committed:
+            if writer.file.has_committed:
                 self._publish()
             return results
-        if self._pending is not None or writer.has_committed or writer.failure is not None:
+        if self._pending is not None or writer.file.has_committed or writer.file.failure is not None:
             # It was never logged: only its connection knows of it.
             self._pending = None
             self._discard_writer()
@@ -195,7 +195,7 @@ class Writing(Ownership):
 
     def _ready(self) -> Writer:
         """Own the branch, keep the backlog bounded, and have a connection on the head."""
-        if not self._owned or self._must_raise_epoch or not self._is_current():
+        if not self._owned or self._must_raise_epoch or not self.is_current():
             self._own()
         if self._ttl_at is not None:
             rules.check_living(self._held.record, self._env.clock.now_ms())
@@ -203,15 +203,15 @@ class Writing(Ownership):
             self._hold_back()
         head = self._head if self._head is not None else self._refresh()
         writer = self._writer
-        if writer is not None and writer.view.txid != head.txid:
+        if writer is not None and writer.file.view.txid != head.txid:
             # What SQLite has cached is of another position.
             self._discard_writer()
             writer = None
         if writer is None:
             writer = self._writer = Writer(head, self._accept, self._next, self._env.prepare)
             self._probation = max(self._probation, 1)
-        elif writer.view is not head:
-            writer.show(head)
+        elif writer.file.view is not head:
+            writer.file.show(head)
         return writer
 
     def _hold_back(self) -> None:
@@ -246,8 +246,9 @@ class Writing(Ownership):
 
     def _complete(self) -> Source:
         """Make the accepted transaction durable and visible."""
-        entry, log = self._entry(), self._env.log
-        if entry is not None and log is not None:
+        log = self._env.log
+        entry = None if log is None else self._entry()
+        if log is not None and entry is not None:
             try:
                 log.commit(*entry)
             except BaseException:
@@ -281,5 +282,5 @@ class Writing(Ownership):
         if head is None:
             raise self._fenced or FencedError(f"branch {self.branch_id!r} is no longer ours to write")
         if self._writer is not None:
-            self._writer.show(head)
+            self._writer.file.show(head)
         return head

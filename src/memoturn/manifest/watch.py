@@ -98,10 +98,10 @@ class SharedWatch:
         self._slot_of: dict[str, int] = {}
 
     def token(self, key: str) -> int:
-        slot = self._slot_of.get(key)
-        if slot is None:
-            slot = self._remember(key)
-        return self._slots[slot]
+        try:
+            return self._slots[self._slot_of[key]]
+        except KeyError:
+            return self._slots[self._remember(key)]
 
     def ring(self, key: str) -> int:
         token = self._next = (self._next + 1) & 0xFFFF_FFFF_FFFF_FFFF

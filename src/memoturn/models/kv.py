@@ -64,15 +64,8 @@ _known_namespaces: Final[set[str]] = set()
 """Some that have been checked before."""
 
 
-class Put(NamedTuple):
-    """What is put: `expires_at` in unix milliseconds, `meta` as JSON text."""
-
-    ns: str
-    k: bytes
-    v: Any
-    meta: str | None
-    expires_at: int | None
-    version: int
+Put = tuple[str, bytes, Any, str | None, int | None, int]
+"""What is put: namespace, key, value, metadata as JSON text, when it expires in unix milliseconds, and version."""
 
 
 class Entry(NamedTuple):
@@ -112,7 +105,10 @@ def key_bytes(key: str) -> bytes:
     """A key as it is kept. Raises `InvalidRequestError` and `PayloadTooLargeError`."""
     if not isinstance(key, str):
         raise InvalidRequestError(f"a key is text, not {type(key).__name__}")
-    k = key.encode() if key.isascii() else _utf8("a key", key)
+    try:
+        k = key.encode()
+    except UnicodeEncodeError as error:
+        raise _not_unicode("a key", error) from None
     if not k:
         raise InvalidRequestError("a key has at least one character")
     if len(k) > MAX_KEY:
@@ -123,8 +119,13 @@ def key_bytes(key: str) -> bytes:
 def value_bytes(value: bytes | bytearray | memoryview | str) -> bytes | bytearray | memoryview:
     """A value as it is kept: texts as UTF-8. Raises `InvalidRequestError` and `PayloadTooLargeError`."""
     v: bytes | bytearray | memoryview
-    if isinstance(value, str):
-        v = _utf8("a value", value)
+    if type(value) is bytes:
+        v = value
+    elif isinstance(value, str):
+        try:
+            v = value.encode()
+        except UnicodeEncodeError as error:
+            raise _not_unicode("a value", error) from None
     elif isinstance(value, bytes | bytearray | memoryview):
         v = value
     else:
@@ -137,11 +138,8 @@ def value_bytes(value: bytes | bytearray | memoryview | str) -> bytes | bytearra
     return v
 
 
-def _utf8(what: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError(f"{what} has to be Unicode text: {error}") from None
+def _not_unicode(what: str, error: UnicodeEncodeError) -> InvalidRequestError:
+    return InvalidRequestError(f"{what} has to be Unicode text: {error}")
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

@@ -203,7 +203,8 @@ class Engine:
 
     def entry(self, name: str) -> CatalogEntry:
         """The catalog entry of a living database. Raises `DatabaseNotFoundError`."""
-        self.check_open()
+        if self._closed is not None:
+            self.check_open()
         try:
             entry = self.catalog.current(keys.catalog_key(name)).record
         except ObjectNotFound:

@@ -14,7 +14,6 @@ from memoturn.base.results.kv import KvDelete, KvEntry, KvKey, KvPage, KvPut
 from memoturn.base.txids import TXID
 from memoturn.manifest.rules import ttl_at
 from memoturn.models import kv
-from memoturn.models.kv import Put
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import view_of, writable
@@ -39,18 +38,19 @@ def put(
     """
     kv.check_namespace(ns)
     now = engine.clock.now_ms() if ttl is not None or if_absent or if_version is not None else 0
-    what = Put(
+    k, version = kv.key_bytes(key), engine.ids.number(kv.VERSION_BITS)
+    what = (
         ns,
-        kv.key_bytes(key),
+        k,
         kv.value_bytes(value),
         None if meta is None else json_text.encode_object("the metadata", meta, kv.MAX_META).decode(),
-        ttl_at(ttl, now),  # type: ignore[arg-type]
-        engine.ids.number(kv.VERSION_BITS),
+        None if ttl is None else ttl_at(ttl, now),  # type: ignore[arg-type]
+        version,
     )
     branch = writable(engine, address)
     if not if_absent and if_version is None:
         _, txid = branch.write(lambda connection: kv.put(connection, what), anywhere=True)
-        return KvPut(what.version, txid)
+        return KvPut(version, txid)
     if if_absent and if_version is not None:
         raise InvalidRequestError("give if_absent or if_version; a key that has a version is not absent")
     if if_version is not None:
@@ -61,13 +61,13 @@ def put(
             done = kv.put_if_absent(connection, what, now)
         else:
             done = kv.put_if_version(connection, what, now, if_version)
-        return None if done else _standing(connection, ns, what.k, now)
+        return None if done else _standing(connection, ns, k, now)
 
     standing, txid = branch.write(work, anywhere=True)
     if standing is not None:
         wanted = "absent" if if_version is None else f"at version {if_version}"
         raise ConflictError(f"the key is not {wanted}: {standing}; get it again, then decide")
-    return KvPut(what.version, txid)
+    return KvPut(version, txid)
 
 
 def get(engine: Engine, address: Address, ns: str, key: str) -> tuple[bytes | None, TXID]:

@@ -38,6 +38,7 @@ _SYNC: Final = apsw.SQLITE_FCNTL_SYNC
 _OVERWRITE: Final = apsw.SQLITE_FCNTL_OVERWRITE
 _PHASE_TWO: Final = apsw.SQLITE_FCNTL_COMMIT_PHASETWO
 _ZERO_PAGE: Final = bytes(PAGE_SIZE)
+_PAGE_ONE: Final = PageNo(1)
 _u32 = struct.Struct(">I")
 
 
@@ -64,7 +65,7 @@ class ReaderFile(apsw.VFSFile):
 
     def xRead(self, amount: int, offset: int) -> bytes:
         if amount == PAGE_SIZE and offset:
-            return self._page(PageNo((offset >> _SHIFT) + 1))
+            return self._page((offset >> _SHIFT) + 1)  # type: ignore[arg-type]
         return self._part(amount, offset)
 
     def _part(self, amount: int, offset: int) -> bytes:
@@ -168,7 +169,7 @@ class WriterFile(ReaderFile):
 
     def xRead(self, amount: int, offset: int) -> bytes:
         if amount == PAGE_SIZE and offset:
-            page_no = PageNo((offset >> _SHIFT) + 1)
+            page_no: PageNo = (offset >> _SHIFT) + 1  # type: ignore[assignment]
             page = self.overlay.get(page_no) or self._committed.get(page_no)
             return page if page is not None else self._page(page_no)
         return self._part(amount, offset)
@@ -182,7 +183,7 @@ class WriterFile(ReaderFile):
         return page[start : start + amount]
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        page_no = PageNo((offset >> _SHIFT) + 1)
+        page_no: PageNo = (offset >> _SHIFT) + 1  # type: ignore[assignment]
         if len(data) != PAGE_SIZE:
             page = bytearray(self._part(PAGE_SIZE, offset & -PAGE_SIZE).ljust(PAGE_SIZE, b"\0"))
             start = offset & (PAGE_SIZE - 1)
@@ -230,12 +231,13 @@ class WriterFile(ReaderFile):
             now = self._pages
             self.show(self._on_next())
             self._pages = now
-        old_pages = self.view.page_count
-        page_one = overlay.get(PageNo(1))
-        pages = old_pages if page_one is None else size_in_header(page_one)
-        for page_no in range(old_pages + 1, pages + 1):
-            # A page that SQLite skipped, because it lies on the free list, has content all the same.
-            overlay.setdefault(PageNo(page_no), _ZERO_PAGE)
+        pages = old_pages = self.view.page_count
+        if _PAGE_ONE in overlay:
+            pages = size_in_header(overlay[_PAGE_ONE])
+        if pages > old_pages:
+            for page_no in map(PageNo, range(old_pages + 1, pages + 1)):
+                # A page that SQLite skipped, because it lies on the free list, has content all the same.
+                overlay.setdefault(page_no, _ZERO_PAGE)
         if pages >= LOCK_PAGE:
             overlay.pop(LOCK_PAGE, None)
         if pages < self._pages:

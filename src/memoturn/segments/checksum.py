@@ -27,6 +27,15 @@ def page_checksum(pgno: PageNo, page: bytes) -> Checksum:
     return Checksum(crc64(page, crc64(_pgno(pgno))) | CHECKSUM_FLAG)
 
 
+def replacement(pgno: PageNo, old: bytes, new: bytes) -> int:
+    """What takes a page out of a database checksum and its successor in; there may have been none before.
+
+    XOR it with the checksum, and set the top bit again.
+    """
+    number = crc64(_pgno(pgno))
+    return crc64(new, number) ^ crc64(old, number) if old else crc64(new, number)
+
+
 def combine(checksum: Checksum, page: Checksum) -> Checksum:
     """A database checksum after a page was added, or, because XOR undoes itself, taken away.
 
