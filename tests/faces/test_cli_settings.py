@@ -56,6 +56,7 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_IDEMPOTENCY_KEYS": (10_000, "default"),
         "MEMOTURN_IDEMPOTENCY_BYTES": (64 << 20, "default"),
         "MEMOTURN_SHUTDOWN_SECS": (30, "default"),
+        "MEMOTURN_LOG_REQUESTS": ("off", "default"),
     }
 
 
@@ -96,6 +97,7 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_IDEMPOTENCY_KEYS": "12",
         "MEMOTURN_IDEMPOTENCY_BYTES": "13",
         "MEMOTURN_SHUTDOWN_SECS": "14",
+        "MEMOTURN_LOG_REQUESTS": "on",
     }
     configuration = configure(None, given)
     settings, listed = configuration.settings, configuration.shown
@@ -109,7 +111,9 @@ def test_variables_reach_the_settings() -> None:
     assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
     assert configuration.auth == AuthSettings("on", "secret 1", "secret 2", "secret 3")
-    assert configuration.server == ServerSettings("[::1]:0", 1, 2, 3, 4096, 5, 6, 0, 8, 0, 10, 11, 12, 13, 14)
+    assert configuration.server == ServerSettings(
+        "[::1]:0", 1, 2, 3, 4096, 5, 6, 0, 8, 0, 10, 11, 12, 13, 14, True
+    )
     assert configuration.embedding == ("https://host/v1", "m", "secret")
     assert "secret" not in str(listed)
     assert {s.source for s in listed} == {"env"}

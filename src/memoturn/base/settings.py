@@ -168,3 +168,5 @@ class ServerSettings:
     """The first answers of the last so many idempotency keys are kept, up to so many bytes."""
     shutdown_secs: float = 30.0
     """For so long a server that is asked to stop finishes what it has begun."""
+    log_requests: bool = False
+    """Whether every request is logged, and not only those that went wrong."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from memoturn.base.errors import AlreadyExistsError, DatabaseNotFoundError
 from memoturn.base.names import Address, check_name
@@ -21,6 +22,7 @@ from memoturn.node.engine import Engine
 from memoturn.operations import databases
 from memoturn.operations.positions import see, view_of
 from memoturn.pages.upper import UpperPages
+from memoturn.pages.view import Source
 from memoturn.segments.base_write import BaseWriter
 
 Progress = Callable[[int, int], None]
@@ -74,6 +76,27 @@ def _with_progress(source: SqliteFile, progress: Progress | None) -> Iterator[tu
         yield page_no, page
         if progress is not None and (page_no % _REPORT_PAGES == 0 or page_no == source.page_count):
             progress(page_no * PAGE_SIZE, total)
+
+
+class Export(NamedTuple):
+    """A database as the bytes of a SQLite file, piece by piece, each read when it is asked for."""
+
+    txid: TXID
+    size: int
+    exact: bool
+    pieces: Iterator[bytes]
+
+
+def export_pieces(engine: Engine, address: Address) -> Export:
+    """The database at the address as a plain SQLite file. The pieces raise `UnavailableError` and `CorruptError`."""
+    _, view, exact = see(engine, address)
+    return Export(view.txid, view.page_count * PAGE_SIZE, exact, _pieces(view))
+
+
+def _pieces(view: Source) -> Iterator[bytes]:
+    for first in range(1, view.page_count + 1, _REPORT_PAGES):
+        numbers = range(first, min(first + _REPORT_PAGES, view.page_count + 1))
+        yield b"".join(bytes(PAGE_SIZE) if n == LOCK_PAGE else view.page(PageNo(n)) for n in numbers)
 
 
 def export(engine: Engine, address: Address, path: str, progress: Progress | None = None) -> ExportResult:

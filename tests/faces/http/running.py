@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import httpx
 
 from memoturn.base.settings import AuthSettings, ServerSettings, Settings
-from memoturn.faces.http.pipeline import Seen
 from memoturn.faces.http.serve import Listening, serve
 
 FREE = ServerSettings(listen="127.0.0.1:0", control_per_second=0)
@@ -24,7 +23,7 @@ class Running(NamedTuple):
 
     url: str
     http: httpx.Client
-    seen: list[Seen]
+    spool: Path
 
     def sql(self, db: str, *stmts: str, **headers: str) -> Any:
         """Run statements; the answer's JSON."""
@@ -43,7 +42,6 @@ def running(
 ) -> Iterator[Running]:
     """A server that is there within the block, and has shipped and let go of the store after it."""
     told: SimpleQueue[Listening | BaseException] = SimpleQueue()
-    seen: list[Seen] = []
 
     def run() -> None:
         try:
@@ -54,7 +52,6 @@ def running(
                 auth or AuthSettings(),
                 spool,
                 tell=told.put,
-                observe=seen.append,
             )
         except BaseException as error:
             told.put(error)
@@ -68,7 +65,7 @@ def running(
         raise listening
     try:
         with httpx.Client(base_url=listening.url, timeout=60) as http:
-            yield Running(listening.url, http, seen)
+            yield Running(listening.url, http, spool)
     finally:
         listening.stop()
         thread.join(timeout=60)

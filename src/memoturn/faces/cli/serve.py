@@ -26,6 +26,7 @@ def serve(
 ) -> None:
     """Serve the store over HTTP. Ctrl-C, or SIGTERM, finishes what was begun, ships it, and ends."""
     try:
+        from memoturn.faces.http import logs
         from memoturn.faces.http.serve import serve as run
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'memoturn[server]'") from None
@@ -51,4 +52,5 @@ def serve(
         for warning in listening.warnings:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
 
+    logs.set_up()
     run(url, settings, server, auth, spool, embedder_of(embedding), tell)

@@ -153,6 +153,7 @@ def _server(given: _Given) -> ServerSettings:
         idempotency_keys=number("IDEMPOTENCY_KEYS", default.idempotency_keys, 0),
         idempotency_bytes=number("IDEMPOTENCY_BYTES", default.idempotency_bytes, 0),
         shutdown_secs=number("SHUTDOWN_SECS", default.shutdown_secs, 1),
+        log_requests=given.choice("MEMOTURN_LOG_REQUESTS", _ON_OFF, "off") == "on",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -12,18 +12,18 @@ from litestar.types import Receive, Scope, Send
 from memoturn.base.errors import MemoturnError
 from memoturn.faces.http import docs, openapi
 from memoturn.faces.http.call import Context
-from memoturn.faces.http.pipeline import Pipeline, Seen
+from memoturn.faces.http.pipeline import Pipeline
 from memoturn.faces.http.spool import sweep
 from memoturn.faces.wire.answers import Health
 from memoturn.faces.wire.routes import HTML, JSON
 
 
-def application(context: Context, observe: Callable[[Seen], None] | None = None) -> Litestar:
+def application(context: Context) -> Litestar:
     """The ASGI application. It works from its startup on, and finishes what it has begun at its shutdown.
 
     The engine stays open: whoever has opened it closes it.
     """
-    pipeline = Pipeline(context, observe)
+    pipeline = Pipeline(context)
     document, page = openapi.encoded(), docs.page()
 
     def readyz() -> tuple[int, str, bytes]:

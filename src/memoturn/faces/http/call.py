@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -16,7 +17,9 @@ from memoturn.base.embedding import Embedder
 from memoturn.base.errors import InvalidRequestError, MemoturnError
 from memoturn.base.names import Address, check_name, parse_address, parse_position, profile_address
 from memoturn.base.settings import ServerSettings
+from memoturn.faces.http.metrics import Metrics, Requests
 from memoturn.faces.http.tokens import PLATFORM, Tokens
+from memoturn.faces.http.traces import NO_TRACER, Tracer
 from memoturn.faces.wire import headers
 from memoturn.faces.wire.routes import Query, Route
 from memoturn.node.engine import Engine
@@ -49,7 +52,8 @@ _KNOWN: Final = {
 }
 
 
-class Context(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Context:
     """What all calls have in common. Without `tokens` there is no authentication."""
 
     engine: Engine
@@ -58,6 +62,9 @@ class Context(NamedTuple):
     """Where bodies lie that are too large for memory."""
     embedder: Embedder | None = None
     tokens: Tokens | None = None
+    requests: Requests = field(default_factory=Requests)
+    metrics: Metrics | None = None
+    tracer: Tracer = NO_TRACER
 
 
 class Call:
@@ -75,6 +82,7 @@ class Call:
         "pending",
         "query",
         "refusal",
+        "request_id",
         "route",
         "spooled",
         "who",
@@ -93,6 +101,7 @@ class Call:
         self.refusal: MemoturnError | None = None
         """Why the caller may not do this; told once it is known that the credential is valid at all."""
         self.deadline = Deadline()
+        self.request_id = ""
         self.pending: Future[Any] | None = None
         """The work for it that a thread has."""
         self._fields: dict[str, str] | None = None
@@ -110,6 +119,12 @@ class Call:
             self.address = _of_data(
                 names["db"], given.get(headers.BRANCH), given.get(headers.AT), _exact(given)
             )
+        elif self.route.name == "databases.export":
+            branch, at = (
+                given.get(headers.BRANCH) or self.ask("branch"),
+                given.get(headers.AT) or self.ask("at"),
+            )
+            self.address = _of_data(names["db"], branch, at, _exact(given) or self.ask("exact"))
         elif about == "database" and "db" in names:
             branch = names.get("branch")
             self.address = Address(
@@ -153,6 +168,11 @@ class Call:
                 raise InvalidRequestError(f"{self.route.key} needs ?{name}=…: {query.says}")
             return query.default
         return _parsed(query, text)
+
+    def progress(self, _done: int, _all: int) -> None:
+        """Called by long work from time to time. Raises `RequestTimeoutError` when it is to stop."""
+        if self.deadline.is_over(self.engine.clock.monotonic()):
+            raise self.deadline.error()
 
     def limit(self, name: str, given: int | None = None) -> int:
         """A limit of the query string, or the one given, clamped."""

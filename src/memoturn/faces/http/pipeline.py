@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import logging
 import re
 from collections.abc import Callable, Coroutine
 from functools import lru_cache, partial
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from memoturn.base.deadline import Deadline
 from memoturn.base.errors import (
+    InternalError,
     InvalidRequestError,
     MemoturnError,
     NotFoundError,
@@ -25,7 +25,7 @@ from memoturn.base.errors import (
     RequestTimeoutError,
     UnavailableError,
 )
-from memoturn.faces.http import work
+from memoturn.faces.http import logs, work
 from memoturn.faces.http.access import Target, refusal
 from memoturn.faces.http.admission import Admission
 from memoturn.faces.http.call import Call, Context, Stream, headers_of
@@ -33,16 +33,20 @@ from memoturn.faces.http.idempotency import FirstAnswers, Kept, fingerprint_of, 
 from memoturn.faces.http.lanes import Lane
 from memoturn.faces.http.spool import spool
 from memoturn.faces.http.startup import browser_refusal
+from memoturn.faces.http.traces import NO_TRACER, Span
 from memoturn.faces.http.work import Behind, Sent, refused
 from memoturn.faces.wire import headers
-from memoturn.faces.wire.paths import Missing, Table
+from memoturn.faces.wire.paths import Found, Missing, Table
 from memoturn.faces.wire.routes import LINES, ROUTES, SQLITE, Route
 
 Scope = Any
 Receive = Callable[[], Coroutine[Any, Any, Any]]
 Send = Callable[[Any], Coroutine[Any, Any, None]]
 
-_log: Final = logging.getLogger("memoturn.http")
+_LEFT: Final = 499
+"""What is counted for whoever left before the end of the answer."""
+_TROUBLE: Final = frozenset((401, 403, 408, 429))
+"""What is always written into the log, as is every fault."""
 _POLL: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Seconds between looks whether a branch has come far enough; the last for all that follow."""
 _BUFFERED: Final = 65_536
@@ -66,18 +70,6 @@ _READING: Final = frozenset((b"SELECT", b"WITH", b"VALUES", b"EXPLAIN"))
 _REQUEST_ID: Final = headers.REQUEST_ID.encode()
 
 
-class Seen(NamedTuple):
-    """What is known of a request once it is answered; nothing of its content."""
-
-    request_id: str
-    method: str
-    route: str
-    status: int
-    seconds: float
-    bytes_in: int
-    bytes_out: int
-
-
 class Lanes(NamedTuple):
     """Where work is done, by how long it may take and what it may wait for."""
 
@@ -98,12 +90,13 @@ class Gone(Exception):  # noqa: N818
 class Pipeline:
     """The application: `handle` is called for every request."""
 
-    def __init__(self, context: Context, observe: Callable[[Seen], None] | None = None) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
+        self._requests = context.requests
+        self._tracer = context.tracer
         self._settings = settings = context.settings
         self._monotonic = context.engine.clock.monotonic
         self._table = Table(ROUTES)
-        self._observe = observe
         self.admission = Admission(settings.in_flight, settings.control_per_second, self._monotonic)
         self.first_answers = FirstAnswers(settings.idempotency_keys, settings.idempotency_bytes)
         self.is_closing = False
@@ -147,39 +140,91 @@ class Pipeline:
         """Answer one request."""
         began = self._monotonic()
         request_id = f"{self._prefix}-{next(self._numbers):x}"
+        self._requests.begin()
+        span = None
+        if self._tracer is not NO_TRACER:
+            span = self._tracer.begin({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]})
+        route: Route | None = None
+        sent: Sent | None = None
         try:
-            self.admission.enter()
-        except MemoturnError as error:
-            await self._send(scope, refused(error, 0), request_id, None, receive, send)
-            return
-        call: Call | None = None
+            found = self._find(scope)
+            if isinstance(found, Sent):
+                sent = found
+                left = await self._send(scope, sent, request_id, None, receive, send)
+            elif found.route.plane == "open":
+                route = found.route
+                sent = _page(*self.pages[route.name]())
+                left = await self._send(scope, sent, request_id, None, receive, send)
+            else:
+                route = found.route
+                sent, left = await self._serve(scope, found, request_id, began, receive, send)
+        except BaseException:
+            left = True
+            raise
+        finally:
+            self._tell(scope["method"], route, sent, left, self._monotonic() - began, request_id, span)
+
+    def _find(self, scope: Scope) -> Found | Sent:
+        """The route of a request, or the answer that there is none."""
         try:
             method, path = scope["method"], _path_of(scope)
             found = self._table.find("GET" if method == "HEAD" else method, path)
-            if isinstance(found, Missing):
-                sent = _no_route(found, method, path)
-            elif found.route.plane == "open":
-                sent = _page(*self.pages[found.route.name]())
-            else:
-                call = Call(self.context, found.route, found.names, scope["query_string"])
-                call.deadline = self._deadline(found.route, began)
-                sent = await self._answer(call, self._judge(call, scope), path, receive)
         except MemoturnError as error:
-            sent = refused(error, None if call is None or call.route.about in (None, "namespace") else 0)
-        except Gone:
-            sent = None
-        except Exception as error:
-            _log.error("%s: %s", scope["path"], error, exc_info=error)
-            sent = refused(MemoturnError("unforeseen"), None)
-        finally:
-            if call is not None and call.spooled is not None:
-                call.spooled.unlink(missing_ok=True)
+            return refused(error, None)
+        return found if isinstance(found, Found) else _no_route(found, method, path)
+
+    async def _serve(
+        self, scope: Scope, found: Found, request_id: str, began: float, receive: Receive, send: Send
+    ) -> tuple[Sent | None, bool]:
+        """Do what is asked and send the answer; returns it, and whether whoever asked has left before its end."""
+        route = found.route
+        # What speaks of a database tells a txid, even where nobody has looked at it.
+        nowhere = None if route.about in (None, "namespace") else 0
         try:
-            left = sent is None or await self._send(scope, sent, request_id, call, receive, send)
+            self.admission.enter()
+        except MemoturnError as error:
+            sent = refused(error, nowhere)
+            return sent, await self._send(scope, sent, request_id, None, receive, send)
+        call = Call(self.context, route, found.names, scope["query_string"])
+        call.request_id = request_id
+        call.deadline = self._deadline(route, began)
+        try:
+            try:
+                sent = await self._answer(call, self._judge(call, scope), _path_of(scope), receive)
+            except MemoturnError as error:
+                sent = refused(error, nowhere)
+            except Gone:
+                return None, True
+            except Exception as error:
+                logs.fault(error)
+                sent = refused(InternalError(), nowhere)
+            finally:
+                if call.spooled is not None:
+                    call.spooled.unlink(missing_ok=True)
+            return sent, await self._send(scope, sent, request_id, call, receive, send)
         finally:
             self.admission.leave()
-        if self._observe is not None:
-            self._observe(_seen(request_id, scope["method"], call, sent, left, self._monotonic() - began))
+
+    def _tell(
+        self,
+        method: str,
+        route: Route | None,
+        sent: Sent | None,
+        left: bool,
+        seconds: float,
+        request_id: str,
+        span: Span | None,
+    ) -> None:
+        """Count what was answered, and write it into the log if that is wanted or it went wrong."""
+        status = _LEFT if left or sent is None else sent.status
+        code = None if sent is None else sent.code
+        name, path = (None, None) if route is None else (route.name, route.path)
+        self._requests.end(name, status, seconds)
+        if span is not None:
+            span.end(method, path, status, code, request_id)
+        if self._settings.log_requests or status >= 500 or status in _TROUBLE:
+            logs.request_id.set(request_id)
+            logs.answered(method, path, status, seconds, code)
 
     def _deadline(self, route: Route, began: float) -> Deadline:
         secs = self._settings.long_request_secs if route.long else self._settings.request_secs
@@ -342,7 +387,8 @@ class Pipeline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         except Exception as error:
             # Its head has gone out already: all that can be told, by closing the connection, is that it ends early.
-            _log.warning("%s was broken off: %s", call.route.key, error)
+            logs.request_id.set(call.request_id)
+            logs.fault(error)
         finally:
             leaving.cancel()
             close = getattr(pieces, "close", None)
@@ -376,17 +422,6 @@ class Pipeline:
 async def _call_off(call: Call, receive: Receive) -> None:
     await _left(receive)
     call.deadline.call_off("whoever asked has left; the work was stopped")
-
-
-def _seen(
-    request_id: str, method: str, call: Call | None, sent: Sent | None, left: bool, seconds: float
-) -> Seen:
-    size = 0
-    if sent is not None:
-        size = sent.body.length or 0 if isinstance(sent.body, Stream) else len(sent.body)
-    status = 499 if left or sent is None else sent.status
-    name, taken = ("", 0) if call is None else (call.route.name, len(call.body))
-    return Seen(request_id, method, name, status, seconds, taken, size)
 
 
 async def _left(receive: Receive) -> None:

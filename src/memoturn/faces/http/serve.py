@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,9 +19,11 @@ from memoturn.base.settings import AuthSettings, ServerSettings, Settings
 from memoturn.faces.http import startup
 from memoturn.faces.http.app import application
 from memoturn.faces.http.call import Context
-from memoturn.faces.http.pipeline import Seen
+from memoturn.faces.http.metrics import Metrics, Requests
 from memoturn.faces.http.protocol import bounded
 from memoturn.faces.http.tokens import Tokens
+from memoturn.faces.http.traces import tracer
+from memoturn.operations.measures import measure
 from memoturn.operations.opening import open_engine
 
 _SWITCH_SECS = 0.001
@@ -46,7 +49,6 @@ def serve(
     spool: Path,
     embedder: Embedder | None = None,
     tell: Callable[[Listening], None] | None = None,
-    observe: Callable[[Seen], None] | None = None,
 ) -> None:
     """Serve a store until a signal comes. Raises `UnconfiguredError` and `UnavailableError` before it listens."""
     host, port = parse_listen(server.listen)
@@ -54,9 +56,11 @@ def serve(
     listener = _listen(host, port)
     with contextlib.closing(listener), contextlib.closing(open_engine(store, settings)) as engine:
         tokens = None if start.keys is None else Tokens(start.keys, engine.clock, engine.ids)
-        context = Context(engine, server, spool, embedder, tokens)
+        requests = Requests()
+        metrics = Metrics(requests, partial(measure, engine))
+        context = Context(engine, server, spool, embedder, tokens, requests, metrics, tracer())
         config = uvicorn.Config(
-            application(context, observe),
+            application(context),
             http=bounded(server.header_bytes, server.request_secs),
             loop="uvloop" if sys.platform != "win32" else "asyncio",
             lifespan="on",

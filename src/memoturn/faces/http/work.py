@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import InternalError, InvalidRequestError, MemoturnError, UnavailableError
 from memoturn.base.txids import TXID
+from memoturn.faces.http import logs
 from memoturn.faces.http.access import check_life
 from memoturn.faces.http.call import Answer, Call, Stream
 from memoturn.faces.http.handlers import HANDLERS
@@ -15,7 +15,6 @@ from memoturn.faces.wire.errors import body_of
 from memoturn.faces.wire.routes import JSON
 from memoturn.operations import positions, transfer
 
-_log: Final = logging.getLogger("memoturn.http")
 _JSON: Final = (b"content-type", JSON.encode())
 _TXID: Final = headers.TXID.encode()
 _CONSISTENCIES: Final = ("primary", "cached")
@@ -32,6 +31,8 @@ class Sent(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes | Stream
     done: Sent | None = None
+    code: str | None = None
+    """That of the error, if it is one."""
 
 
 class Behind(NamedTuple):
@@ -67,7 +68,7 @@ def perform(call: Call) -> Sent | Behind:
         if call.deadline.is_over(call.engine.clock.monotonic()):
             # What is stopped within the engine may surface as anything.
             return failed(call, call.deadline.error())
-        return failed(call, _unforeseen(call, error))
+        return failed(call, _unforeseen(error))
 
 
 def _prepare(call: Call) -> Behind | None:
@@ -141,7 +142,8 @@ def _encoded(call: Call, answer: Answer) -> Sent:
 def failed(call: Call, error: MemoturnError) -> Sent:
     """The answer to what went wrong, with the head of the branch if there is one."""
     if error.status == 500:
-        _log.error("%s: %s", call.route.key, error, exc_info=error)
+        logs.request_id.set(call.request_id)
+        logs.fault(error)
     txid = None if call.address is None else _head_or_zero(call, error)
     return refused(error, txid)
 
@@ -159,7 +161,7 @@ def refused(error: MemoturnError, txid: int | None) -> Sent:
         found.append((b"retry-after", b"1"))
     if error.status == 401:
         found.append((b"www-authenticate", b"Bearer"))
-    return Sent(error.status, found, body)
+    return Sent(error.status, found, body, code=error.code)
 
 
 def head_of(call: Call) -> TXID:
@@ -178,7 +180,7 @@ def _head_or_zero(call: Call, error: MemoturnError | None) -> TXID:
         return TXID(0)
 
 
-def _unforeseen(call: Call, error: BaseException) -> InternalError:
-    internal = InternalError(f"{type(error).__name__}: {error}")
+def _unforeseen(error: BaseException) -> InternalError:
+    internal = InternalError(type(error).__name__)
     internal.__cause__ = error
     return internal

@@ -47,8 +47,8 @@ About = Literal["database", "profile", "namespace"]
 RAW: Final = "application/octet-stream"
 LINES: Final = "application/x-ndjson"
 SQLITE: Final = "application/vnd.sqlite3"
-TEXT: Final = "text/plain; charset=utf-8"
-HTML: Final = "text/html; charset=utf-8"
+TEXT: Final = "text/plain"
+HTML: Final = "text/html"
 JSON: Final = "application/json"
 
 
@@ -214,6 +214,7 @@ _CONTROL: Final = (
     _control("maintenance.why_retained", "GET", "/v1/maintenance/why-retained", "platform",
              "Who needs an object of the store.", Retained, about=None,
              query=(Query("key", str, "The object's key.", required=True),)),
+    _control("server.metrics", "GET", "/metrics", "platform", "What was counted, for Prometheus.", TEXT, about=None),
     _control("maintenance.sync", "POST", "/v1/maintenance/sync", "platform", "Ship all that was committed.", None,
              about=None, status=204, repeatable=True),
 )  # fmt: skip

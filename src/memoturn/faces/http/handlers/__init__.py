@@ -6,7 +6,19 @@ from collections.abc import Callable
 from typing import Final
 
 from memoturn.faces.http.call import Answer, Call
-from memoturn.faces.http.handlers import branches, databases, kv, sql
+from memoturn.faces.http.handlers import (
+    branches,
+    databases,
+    documents,
+    kv,
+    maintenance,
+    memory,
+    minting,
+    sql,
+    transfers,
+    turns,
+    vectors,
+)
 
 Handler = Callable[[Call], Answer]
 
@@ -15,5 +27,12 @@ HANDLERS: Final[dict[str, Handler]] = {
     **branches.HANDLERS,
     **sql.HANDLERS,
     **kv.HANDLERS,
+    **documents.HANDLERS,
+    **vectors.HANDLERS,
+    **turns.HANDLERS,
+    **memory.HANDLERS,
+    **transfers.HANDLERS,
+    **maintenance.HANDLERS,
+    **minting.HANDLERS,
 }
 """By the names of the routes."""
