@@ -116,3 +116,77 @@ def test_shadow_tables_are_judged_by_the_schema_of_the_moment(db: Database) -> N
         assert values(db, "SELECT x FROM f('a')") == ["a b"]
         db.sql(take)
     assert values(db) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PRAGMA integrity_check",
+        "PRAGMA main.quick_check(9)",
+        "VACUUM",
+        "ANALYZE",
+        "REINDEX",
+        "PRAGMA optimize",
+    ],
+)
+def test_what_goes_through_every_table_goes_through_ours(mt: Memoturn, text: str) -> None:
+    """Also where full-text indexes of ours are, which read their own tables while they are looked through."""
+    db = mt.memory("acme", "alice").db
+    mt.memory("acme", "alice").ingest([{"type": "fact", "summary": "vegetarian", "embedding": [1, 2]}])
+    db.turns.append("s", "user", "hello")
+    db.kv.put("n", "k", b"secret", ttl=60)
+    db.docs.insert("c", {"a": 1})
+    db.docs.create_index("c", "a")
+    db.sql("CREATE TABLE t(v)")
+    for _ in range(2):
+        found = db.sql(text)
+        assert all("ok" in row.values() for row in found)
+        for hostile in (
+            f"{text}; SELECT * FROM __memoturn_kv",
+            "SELECT * FROM __memoturn_kv",
+            "PRAGMA integrity_check(__memoturn_kv)",
+            "SELECT x.* FROM sqlite_schema AS s, pragma_table_xinfo(s.name) AS x",
+            "SELECT i.*, x.* FROM pragma_integrity_check AS i, pragma_table_xinfo('__memoturn_kv') AS x",
+        ):
+            with pytest.raises(InvalidRequestError, match=f"{RESERVED}|one statement"):
+                db.sql(hostile)
+    for past in (db, db.at(db.txid)):
+        assert past.batch(["PRAGMA quick_check", "SELECT 1"]).results[0] == [{"quick_check": "ok"}]
+    assert mt.memory("acme", "alice").recall("vegetarian")[0].summary == "vegetarian"
+
+
+def test_a_batch_that_writes_has_no_check_of_what_is_reserved(mt: Memoturn) -> None:
+    mt.memory("acme", "alice").ingest([{"type": "fact", "summary": "vegetarian"}])
+    db = mt.memory("acme", "alice").db
+    with pytest.raises(InvalidRequestError, match=f"statement 2 of 2: {RESERVED}"):
+        db.batch(["CREATE TABLE t(v)", "PRAGMA integrity_check"])
+
+
+def test_a_check_opens_no_way_into_what_is_reserved(mt: Memoturn, db: Database) -> None:
+    """A full-text index keeps what it has prepared, so what it read for a check it could read ever after."""
+    ours(
+        db,
+        "CREATE TABLE __memoturn_kv(k PRIMARY KEY, v)",
+        "INSERT INTO __memoturn_kv VALUES ('k', 'secret')",
+        "CREATE VIRTUAL TABLE f USING fts5(v, content='__memoturn_kv')",
+        "INSERT INTO f(f) VALUES ('rebuild')",
+    )
+    for check in ("PRAGMA integrity_check", "PRAGMA quick_check", "PRAGMA integrity_check(f)"):
+        for where in (db, db.at(db.txid)):
+            where.sql(check)
+            with pytest.raises(InvalidRequestError, match=RESERVED):
+                where.batch([check, "SELECT * FROM f"])
+            for text in ("SELECT * FROM f", "SELECT v FROM f('secret')"):
+                with pytest.raises(InvalidRequestError, match=RESERVED):
+                    where.sql(text)
+
+
+def test_a_check_looks_at_the_indexes_as_they_are_now(db: Database) -> None:
+    """SQLite's own would go by what the connection remembers of an index, and call what has changed since damage."""
+    db.sql('CREATE VIRTUAL TABLE "f""\'" USING fts5(x)')
+    for word in ("one", "two", "three"):
+        db.sql('INSERT INTO "f""\'" VALUES (?)', [word])
+        assert db.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        db.sql('DELETE FROM "f""\'"')
+        assert db.sql("PRAGMA quick_check") == [{"quick_check": "ok"}]
+        assert values(db, 'SELECT count(*) FROM "f""\'"') == [0]

@@ -36,3 +36,25 @@ def test_the_models_work_in_a_database_in_utf16(mt: Memoturn, tmp_path: Path) ->
     db.vectors.upsert("c", "é", [1, 2], {"v": "é"})
     assert [hit.id for hit in db.vectors.search("c", [1, 2], filter={"v": "é"})] == ["é"]
     assert db.sql("SELECT v FROM t") == [{"v": "é"}]
+
+
+def test_memories_are_found_in_a_database_in_utf16(mt: Memoturn, tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "wide.sqlite"))
+    connection.execute("PRAGMA encoding = 'UTF-16be'; CREATE TABLE t(v)").fetchall()
+    connection.close()
+    mt.databases.import_file("acme--alice", tmp_path / "wide.sqlite")
+    alice = mt.memory("acme", "alice")
+    first = {"type": "fact", "topic_key": "é", "summary": "Müller drinks tea \U0001f375", "embedding": [1, 2]}
+    one = alice.ingest([{**first, "session_id": "\U00010000", "content": {"é": "\x00"}}]).memories[0].id
+    alice.ingest([{"type": "fact", "topic_key": "é", "summary": "Müller trinkt Kaffee"}])
+    alice.db.turns.append("\U00010000", "é", "müllers tea")
+    hits = alice.recall("müllers drink", include_superseded=True, include_turns=True)
+    assert [hit.summary for hit in hits][:1] == ["Müller drinks tea \U0001f375"]
+    assert [hit.summary for hit in alice.recall(topic_key="é")] == ["Müller trinkt Kaffee"]
+    assert [hit.type for hit in alice.recall("tea", include_turns=True)] == ["turn"]
+    bob = mt.memory("acme", "bob")
+    bob.import_lines(alice.export_lines())
+    assert list(bob.export_lines()) == list(alice.export_lines())
+    alice.forget(one)
+    assert alice.get(one) is None
+    assert alice.db.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]

@@ -125,6 +125,15 @@ class ReaderPool:
             raise
         self.give_back(reader)
 
+    @contextmanager
+    def alone(self, view: Source) -> Iterator[apsw.Connection]:
+        """A new connection on the view, closed at the end."""
+        reader = Reader(view, self._prepare)
+        try:
+            yield reader.connection
+        finally:
+            reader.close()
+
     def close(self) -> None:
         """Close what is idle."""
         self._shrink(0)

@@ -19,6 +19,7 @@ VALUE_PRAGMAS: Final = frozenset(
     "integrity_check quick_check table_info table_list table_xinfo user_version".split()
 )
 """These take a value: what to write, or the name of a table or an index."""
+CHECKING_PRAGMAS: Final = frozenset(("integrity_check", "quick_check"))
 WRITE_PRAGMAS: Final = frozenset(("defer_foreign_keys", "incremental_vacuum", "optimize"))
 
 FUNCTIONS: Final = frozenset(

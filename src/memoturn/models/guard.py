@@ -17,7 +17,9 @@ Four degrees, and which one holds is the connection's state:
   care: a text of a user is approved by a preparation of its own that takes nothing from the cache, so a text that
   equals one of ours is refused although ours is there. The names of reserved tables, indexes and triggers all
   begin with `__memoturn_`, and none is `AUTOINCREMENT`: `sqlite_sequence` is open to users.
-- *vacuuming*: while a VACUUM of a user runs, which copies every table.
+- *whole*: while a VACUUM or an integrity check of a user runs, which go through every table. A check does so on a
+  connection that is `alone` with it: virtual tables keep the statements that they prepare meanwhile, and SQLite
+  checks a full-text index as the connection remembers it, even from another view.
 """
 
 from __future__ import annotations
@@ -75,21 +77,24 @@ class Guard:
 
     Of the text that was prepared last, `reason` tells why it was refused, `writes` whether it has to run on the
     writer although SQLite calls it read-only, `named` the tables that it and its views and triggers name, `costly`
-    whether it uses one of the costly functions, and `selects` whether it selects.
+    whether it uses one of the costly functions, `checks` whether it is an integrity check, and `selects` whether it
+    selects.
     """
 
     __slots__ = (
         "_refused_modules",
+        "alone",
         "approved",
         "budget",
+        "checks",
         "costly",
         "named",
         "reason",
         "selects",
         "strict",
         "trusted",
-        "vacuuming",
         "virtual",
+        "whole",
         "writes",
     )
 
@@ -97,9 +102,10 @@ class Guard:
         self._refused_modules = refused_modules
         self.approved: dict[str, Statement] = {}
         self.budget = budget
+        self.alone = False
         self.strict = False
         self.trusted = 0
-        self.vacuuming = False
+        self.whole = False
         self.virtual: frozenset[str] | None = None
         self.forget()
 
@@ -112,7 +118,7 @@ class Guard:
         """Be ready to look at another text."""
         self.named: set[str] = set()
         self.reason: str | None = None
-        self.costly = self.selects = self.writes = False
+        self.checks = self.costly = self.selects = self.writes = False
 
     def __enter__(self) -> None:
         self.trusted += 1
@@ -132,7 +138,7 @@ class Guard:
         if action == apsw.SQLITE_PRAGMA:
             return self._pragma((first or "").lower(), second)
         if action == apsw.SQLITE_ATTACH:
-            if first == "" and self.vacuuming:
+            if first == "" and self.whole:
                 return _OK
             return self._refuse("ATTACH and VACUUM INTO reach files; use export and import_file")
         if action == apsw.SQLITE_CREATE_VTABLE and (second or "").lower() not in allowed.MODULES:
@@ -144,7 +150,7 @@ class Guard:
                 self.disapprove()
             if name in self._refused_modules:
                 return self._refuse(f"the virtual table {first} is not allowed")
-        if not self.trusted and not self.vacuuming and _names_ours(action, first, second, accessor):
+        if not self.trusted and not self.whole and _names_ours(action, first, second, accessor):
             if action in _MAINTAINING:
                 return _IGNORE
             return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
@@ -185,6 +191,8 @@ class Guard:
         if value is not None and not self.trusted and is_reserved(value):
             return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
         if name in (allowed.READ_PRAGMAS if value is None else allowed.VALUE_PRAGMAS):
+            if self.strict and name in allowed.CHECKING_PRAGMAS:
+                self.checks = self.whole = True  # Nothing else stands in a text that is one PRAGMA.
             return _OK
         if name == "foreign_keys" and value is not None:
             if value.lower() in _ON:

@@ -31,13 +31,15 @@ T = TypeVar("T")
 class Statement(NamedTuple):
     """What is known of a text: whether it writes nothing, and whether it can give rows.
 
-    `is_costly` is whether a call in it may take long for its values, `is_vacuum` whether it copies every table.
+    `is_costly` is whether a call in it may take long for its values, `is_vacuum` whether it copies every table,
+    `is_check` whether it looks through every table for damage.
     """
 
     readonly: bool
     has_columns: bool
     is_costly: bool = False
     is_vacuum: bool = False
+    is_check: bool = False
 
 
 _NULLS: Final[Any] = apsw._null_bindings  # type: ignore[attr-defined]
@@ -92,7 +94,9 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
         raise InvalidRequestError(
             "json_patch() takes too long to be part of a table or an index; use it in statements"
         )
-    statement = statement._replace(is_costly=costly, is_vacuum=word == "VACUUM")
+    # A PRAGMA is that one alone; in a SELECT the same check stands beside anything else, and is not trusted.
+    is_check = word == "PRAGMA" and guard.checks
+    statement = statement._replace(is_costly=costly, is_vacuum=word == "VACUUM", is_check=is_check)
     if len(guard.approved) >= _APPROVED:
         guard.approved.clear()
     guard.approved[sql] = statement
@@ -121,7 +125,7 @@ def _prepare(connection: apsw.Connection, guard: Guard, sql: str) -> Statement:
     except (apsw.Error, ValueError) as error:
         raise explain_on(connection, error) from error
     finally:
-        guard.strict = False
+        guard.strict = guard.whole = False
     if not seen or _NOTHING_MORE(seen[0][0]):
         raise InvalidRequestError("there is no SQL statement in the text")
     text, statement = seen[0]
@@ -165,8 +169,8 @@ def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int 
     try:
         if statement.is_costly:
             shorten_values(connection, budget.settings)
-        elif statement.is_vacuum:
-            guard.vacuuming = True
+        elif statement.is_vacuum or (statement.is_check and guard.alone):
+            guard.whole = True
         cursor = connection.execute(sql, params)
         if not statement.has_columns:
             cursor.fetchall()  # An incremental vacuum goes on only as long as it is asked to.
@@ -199,10 +203,23 @@ def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int 
     finally:
         if statement.is_costly:
             restore_values(connection, budget.settings)
-        guard.vacuuming = False
+        guard.whole = False
         budget.parts -= 1
         if not budget.parts:
             budget.renew()
+
+
+def is_check(connection: apsw.Connection, sql: str) -> bool:
+    """Whether the statement is an integrity check, which needs a connection of its own: see `alone` of the guard."""
+    try:
+        return (known(sql) or learn(connection, sql)).is_check
+    except (InvalidRequestError, PayloadTooLargeError):
+        return False  # Running it says so.
+
+
+def alone(connection: apsw.Connection) -> None:
+    """Say that the connection is new, and is closed once it has run one statement."""
+    guard_of(connection).alone = True
 
 
 def transaction(connection: apsw.Connection, work: Callable[[], T], foreign_keys: bool = True) -> T:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import apsw
 
@@ -21,6 +22,7 @@ from memoturn.models.guard import guard_of
 from memoturn.node.engine import Engine
 from memoturn.operations.positions import see
 from memoturn.operations.reading import again
+from memoturn.pages.view import Source
 
 
 def sql(
@@ -55,7 +57,10 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None, may
         if statement is None:
             statement = model.learn(reader.connection, text)
         if statement.readonly or address.position is not None:
-            rows = model.run(reader.connection, text, params, view.txid)
+            if statement.is_check:
+                rows = _check(branch, view, text, params)
+            else:
+                rows = model.run(reader.connection, text, params, view.txid)
             rows.exact = exact
             readers.give_back(reader)
             return rows
@@ -67,6 +72,13 @@ def _sql(engine: Engine, address: Address, text: str, params: Params | None, may
         raise
     readers.give_back(reader)
     return _write(branch, text, params, may_write)
+
+
+def _check(branch: Branch, view: Source, text: str, params: Params | None) -> Rows:
+    """An integrity check, on a connection of its own."""
+    with branch.readers.alone(view) as connection:
+        model.alone(connection)
+        return model.run(connection, text, params, view.txid)
 
 
 def _write(branch: Branch, text: str, params: Params | None, may_write: bool) -> Rows:
@@ -129,7 +141,7 @@ def _read_batch(
         if address.position is None and not all(_reads_only(connection, text) for text, _ in statements):
             return None
         with guard_of(connection).budget:
-            results = _run_all(connection, statements, view.txid)
+            results = _run_all(connection, statements, view.txid, check=partial(_check, branch, view))
         for rows in results:
             rows.exact = exact
         return BatchResult(results, view.txid, exact)
@@ -149,13 +161,20 @@ def _run_all(
     statements: Sequence[tuple[str, Params | None]],
     txid: int = 0,
     free: bool = False,
+    check: Callable[[str, Params | None], Rows] | None = None,
 ) -> list[Rows]:
-    """Run each. If the batch is `free` of foreign keys, its first statement has been obeyed already."""
+    """Run each. If the batch is `free` of foreign keys, its first statement has been obeyed already.
+
+    `check` runs integrity checks, where it can.
+    """
     results = [Rows((), (), txid)] if free else []
     for number, (text, params) in enumerate(statements[len(results) :], 1 + len(results)):
         try:
-            model.known(text)
-            results.append(model.run(connection, text, params, txid))
+            if check is not None and model.is_check(connection, text):
+                results.append(check(text, params))
+            else:
+                model.known(text)
+                results.append(model.run(connection, text, params, txid))
         except MemoturnError as error:
             error.args = (f"statement {number} of {len(statements)}: {error}; nothing of the batch was kept",)
             raise
