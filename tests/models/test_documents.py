@@ -234,6 +234,9 @@ def test_a_deletion_says_what_it_deletes(db: Database) -> None:
     [
         ({"age": 7}, None, ["age"]),
         ({"age": {"$gt": 7, "$lte": 9}}, None, ["age"]),
+        ({"age": {"$gt": 7}}, None, ["age"]),
+        ({"age": {"$lte": 7}}, None, ["age"]),
+        ({"home.city": {"$lt": "c2"}}, {"other": 1}, ["home.city"]),
         ({"age": None}, None, ["age"]),
         ({"age": {"$in": [1, "x"]}}, None, ["age"]),
         ({"home.city": "Bern"}, None, ["home.city"]),
@@ -260,7 +263,7 @@ def test_explain_shows_the_index_that_is_used(
         assert db.docs.create_index("p", path).changed
     explained = db.docs.explain("p", filter_, sort=sort)
     assert explained.indexes == used
-    if sort:
+    if sort and used == [*sort]:
         assert not any("TEMP B-TREE" in line for line in explained.plan)
     assert db.docs.find("p", filter_, sort=sort) == before
 

@@ -151,7 +151,7 @@ class _Compiler:
             kind = f"{at.kind} IN {_NUMBER}"
         else:
             raise InvalidRequestError(f"{path}: {name} compares with a number or a text, not {shown(of)}")
-        return self._counted(f"({at.value} {_ORDERS[name]} ? AND {kind})", _checked(path, of))
+        return self._counted(f"(unlikely({at.value} {_ORDERS[name]} ?) AND {kind})", _checked(path, of))
 
     def equal(self, path: str, at: Place, value: Any, depth: int) -> str:
         kind = type(value)
