@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from memoturn import Database
 from memoturn.base.clock import Clock
 from memoturn.base.names import parse_address
 from memoturn.base.results.maintenance import GcResult
@@ -19,6 +18,7 @@ from memoturn.bucket import Bucket
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.neighbours import NoNeighbours
 from memoturn.database.shipper import Shippable
+from memoturn.faces.embedded.client import Database
 from memoturn.history.reach import objects_of
 from memoturn.manifest import keys
 from memoturn.manifest.model import Manifest

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from memoturn import CorruptError, Database, SegmentGoneError
+from memoturn import CorruptError, Database, Hits, SegmentGoneError
+from memoturn.base.names import parse_address
+from memoturn.faces.embedded.memory import Profile
 from memoturn.manifest.watch import AloneWatch
-from memoturn.operations import maintenance
+from memoturn.operations import maintenance, recall
 from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
 from tests.support import ManualClock, branch_of
 
@@ -66,6 +68,11 @@ def read_batch(db: Database) -> list[int]:
     return [row["v"] for row in db.batch(["SELECT v FROM t ORDER BY rowid"]).results[0]]
 
 
+def recalled(node: Node) -> Hits:
+    memories = Profile(node.engine, parse_address("x"), None)
+    return memories.recall("tea", embedding=[1, 3], k=5, include_turns=True)
+
+
 @pytest.mark.parametrize("read", [read_statement, read_batch])
 @pytest.mark.parametrize("address", ["x", "x@child", "x@main:20"])
 def test_a_read_that_meets_a_removed_segment_is_done_again(
@@ -80,6 +87,24 @@ def test_a_read_that_meets_a_removed_segment_is_done_again(
     reader.engine.branch("x", "child").readers.close()
     assert read(reader.db(address)) == expected  # type: ignore[operator]
     assert rows(reader.db(address)) == expected
+
+
+def test_a_recall_that_meets_a_removed_segment_is_done_again(world: World) -> None:
+    writer = world.node()
+    writer.create()
+    memories = Profile(writer.engine, parse_address("x"), None)
+    for number in range(130):
+        memories.ingest([{"type": "event", "summary": f"tea number {number}", "embedding": [1, number]}])
+        memories.db.turns.append("s", "user", "more tea")
+        memories.db.sync()
+    expected = recalled(writer)
+    reader = stale_node(world)
+    assert recalled(reader) == expected
+    collected_under(world, writer)
+    without_cache(reader)
+    reader.engine.branch("x").readers.close()
+    recall._frames.clear()
+    assert recalled(reader) == expected
 
 
 def test_a_write_that_meets_a_removed_segment_says_so_and_the_next_one_works(

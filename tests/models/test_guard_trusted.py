@@ -189,4 +189,5 @@ def test_a_check_looks_at_the_indexes_as_they_are_now(db: Database) -> None:
         assert db.sql("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
         db.sql('DELETE FROM "f""\'"')
         assert db.sql("PRAGMA quick_check") == [{"quick_check": "ok"}]
+        assert db.batch(["PRAGMA quick_check(2)"]).results == [[{"quick_check": "ok"}]]
         assert values(db, 'SELECT count(*) FROM "f""\'"') == [0]

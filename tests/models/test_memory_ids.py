@@ -100,7 +100,7 @@ def test_what_is_no_id_names_nothing(text: str) -> None:
     ("given", "message"),
     [
         ("text", "object with fields"),
-        ({"summary": "x"}, "type None is unknown; a memory is a fact"),
+        ({"summary": "x"}, "type None is unknown; there are fact"),
         ({"type": "note", "summary": "x"}, "type 'note'"),
         ({"type": "fact", "summary": "x", "topic": "t"}, "no field 'topic'; its fields are type, topic_key"),
         ({"type": "fact"}, "a summary, a content, or both"),

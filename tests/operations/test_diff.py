@@ -133,6 +133,8 @@ def test_of_what_is_not_there_it_is_said_so(db: Database, mt: Memoturn) -> None:
         db.diff("x@main:nothing")
     with pytest.raises(DatabaseNotFoundError):
         mt.db("z").diff("z@main")
+    with pytest.raises(InvalidRequestError, match="table is the name of one, not 7"):
+        db.diff("x@main", table=7)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="no table 'nothing'"):
         db.diff("x@main:0", table="nothing")
     with pytest.raises(InvalidRequestError, match="limit"):

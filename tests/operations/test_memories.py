@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,10 +15,12 @@ from memoturn import (
     DatabaseNotFoundError,
     InvalidRequestError,
     Memoturn,
+    PayloadTooLargeError,
     Profile,
     UnavailableError,
 )
 from memoturn.base.clock import time_of
+from memoturn.faces.embedded.memory import Profile as Embedded
 from tests.support import START_MS, ManualClock, assert_whole, branch_of, plain_connection
 
 Opener = Callable[..., Memoturn]
@@ -189,6 +191,17 @@ def test_a_batch_is_as_if_each_came_alone(alice: Profile) -> None:
     assert done.txid == 1
 
 
+def test_a_summary_that_is_too_long_is_refused_and_one_that_is_made_is_cut(alice: Profile) -> None:
+    long = "x" * (256 * 1024 + 1)
+    for given in ({"summary": long}, {"summary": long, "content": 1}):
+        with pytest.raises(PayloadTooLargeError, match="summary of 262,145 characters is too long"):
+            alice.ingest([{"type": "event", **given}])
+    made = alice.ingest([{"type": "event", "content": {"text": long}}]).memories[0].id
+    kept = alice.get(made)
+    assert kept is not None
+    assert (len(kept.summary), kept.content) == (256 * 1024, {"text": long})
+
+
 def test_a_batch_with_one_bad_memory_keeps_none(mt: Memoturn, alice: Profile) -> None:
     with pytest.raises(InvalidRequestError, match=r"memory 2 of 2: type 'note'.*; none was kept"):
         alice.ingest([fact("vegetarian"), {"type": "note"}])
@@ -309,6 +322,23 @@ def test_vectors_of_different_models_are_never_mixed(alice: Profile) -> None:
     assert alice.recall(embedding=[1, 0])[0].model == "m"
 
 
+def test_the_model_goes_with_the_last_vector(alice: Profile) -> None:
+    first = one(alice, fact("vegetarian", embedding=[1, 0], model="m"))
+    second = one(alice, fact("likes tea", None, embedding=[0, 1], model="m"))
+    alice.forget(first)
+    with pytest.raises(InvalidRequestError, match="cannot be mixed"):
+        one(alice, fact("vegan", embedding=[1, 0, 0], model="n"))
+    alice.forget(second)
+    one(alice, fact("vegan", embedding=[1, 0, 0], model="n"))
+    assert [hit.model for hit in alice.recall(embedding=[1, 0, 0], model="n")] == ["n"]
+
+
+@pytest.mark.parametrize("wrong", ["local", object(), type("Nameless", (), {"name": None, "embed": len})()])
+def test_what_is_no_embedder_is_refused_at_once(wrong: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="is no embedder; it has the name of its model"):
+        Memoturn("memory:", embedder=wrong)
+
+
 def test_an_embedder_makes_the_vectors_that_are_missing(open_store: Opener) -> None:
     letters = Letters()
     alice = open_store(embedder=letters).memory("acme", "alice")
@@ -346,7 +376,8 @@ def test_where_the_embedder_fails_the_rest_goes_on_and_says_so(open_store: Opene
 
 def test_an_embedder_of_another_model_is_refused(open_store: Opener, alice: Profile) -> None:
     one(alice, fact("vegetarian", embedding=[1, 0], model="m"))
-    other = Profile(alice._engine, alice._address, Letters())
+    assert isinstance(alice, Embedded)
+    other = Embedded(alice._engine, alice._address, Letters())
     with pytest.raises(InvalidRequestError, match="cannot be mixed"):
         other.recall("food")
     with pytest.raises(InvalidRequestError, match="cannot be mixed"):
@@ -413,11 +444,68 @@ def test_of_two_that_meet_by_import_the_one_that_is_valid_since_later_stays(
             "line 2: only a task expires",
         ),
         ({"type": "fact", "summary": "x", "valid_to": "soon"}, "line 2: 'soon' is not a time"),
+        ({"type": "fact", "summary": "x", "superseded_by": "mem_" + "0" * 32}, "line 2: .*has a valid_to"),
+        (
+            {"type": "event", "summary": "x", "valid_to": "2027-01-01T00:00:00Z"},
+            "line 2: only what can be superseded has a valid_to",
+        ),
     ],
 )
 def test_a_line_that_cannot_be_meant_is_named(alice: Profile, line: Any, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         alice.import_lines([{"type": "fact", "summary": "first"}, line])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ([], "line 4: it is no object"),
+        ({"type": "fact", "summary": "x", "embedding": [1], "model": "m"}, "line 4: the vectors here have 2"),
+        ({"role": "user", "content": "x", "embedding": [1]}, "line 4: the vector has 1 numbers"),
+    ],
+)
+def test_what_comes_before_a_line_that_is_refused_is_kept(alice: Profile, line: Any, message: str) -> None:
+    before = [
+        {"type": "fact", "summary": "first", "embedding": [1, 2], "model": "m"},
+        {"role": "user", "content": "hello", "embedding": [1, 2]},
+        {"type": "fact", "summary": "second"},
+    ]
+    lines = [*before, line, {"type": "fact", "summary": "later"}]
+    with pytest.raises(InvalidRequestError, match=message):
+        alice.import_lines(lines, session_id="s")
+    kept = list(alice.export_lines())
+    assert [one.get("summary") for one in kept if "summary" in one][:2] == ["first", "second"]
+    assert [one["content"] for one in kept if "role" in one] == ["hello"]
+    del lines[3]
+    alice.import_lines(lines, session_id="s")
+    assert len(list(alice.export_lines())) == 4
+
+
+def test_the_first_line_that_is_refused_is_named(alice: Profile) -> None:
+    given: list[dict[str, Any]] = [
+        {"role": "user", "content": "a", "embedding": [1, 2]},
+        {"type": "fact", "summary": "a", "embedding": [1, 2]},
+        {"role": "user", "content": "b", "embedding": [1]},
+        {"type": "fact", "summary": "b", "embedding": [1]},
+    ]
+    with pytest.raises(InvalidRequestError, match="line 3: the vector has 1 numbers"):
+        alice.import_lines(given, session_id="s")
+
+
+def test_what_was_read_before_reading_failed_is_kept(alice: Profile) -> None:
+    def lines() -> Iterator[dict[str, Any]]:
+        yield fact("vegetarian")
+        raise OSError("the line is dead")
+
+    with pytest.raises(OSError, match="the line is dead"):
+        alice.import_lines(lines())
+    assert alice.recall("vegetarian")[0].summary == "vegetarian"
+
+
+@pytest.mark.parametrize("lines", [7, "x", {"type": "fact", "summary": "x"}])
+def test_lines_come_as_a_list(alice: Profile, lines: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="lines come one by one, as a list"):
+        alice.import_lines(lines)
 
 
 def test_an_export_is_of_the_moment_at_which_it_began(alice: Profile) -> None:

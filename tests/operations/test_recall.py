@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from memoturn import (
     Settings,
     TxidNotRetainedError,
 )
+from memoturn.base.clock import time_of
 from memoturn.operations import recall as operation
 from tests.operations.recall_reference import expected
 from tests.support import ManualClock
@@ -194,6 +196,16 @@ def test_the_past_is_recalled_as_it_was(alice: Profile, clock: ManualClock) -> N
         alice.at("start").ingest([event("rewritten")])
 
 
+def test_at_a_time_has_expired_what_had_expired_by_then(alice: Profile, clock: ManualClock) -> None:
+    """A time is not that of the commit before it: what expired in between has expired."""
+    alice.ingest([event("green tea"), {"type": "task", "summary": "buy tea", "ttl": 60}])
+    clock.advance(120)
+    now = time_of(clock.now_ms())
+    assert summaries(alice, "tea", as_of=now) == summaries(alice, "tea") == ["green tea"]
+    assert summaries(alice, "tea", as_of=now - timedelta(seconds=61)) == ["buy tea", "green tea"]
+    assert summaries(alice, "tea", as_of=now - timedelta(seconds=60)) == ["green tea"]
+
+
 def test_a_rewind_takes_back_what_was_learned(alice: Profile) -> None:
     alice.ingest([event("green tea")])
     alice.checkpoint("before-run")
@@ -214,9 +226,13 @@ def test_a_rewind_takes_back_what_was_learned(alice: Profile) -> None:
         ({}, "a query, an embedding or a topic_key"),
         ({"query": 7}, "a query is a text"),
         ({"query": "x" * 300_000}, "at most"),
+        ({"query": "\ud800"}, "a query has to be Unicode"),
+        ({"query": "x", "model": "m"}, "model names what made the embedding, and there is none"),
+        ({"embedding": [1], "model": 7}, "model is text"),
         ({"query": "x", "k": 0}, "k 0 is not possible"),
         ({"query": "x", "k": True}, "k True"),
         ({"query": "x", "types": ["note"]}, "type 'note' is unknown"),
+        ({"query": "x", "types": 7}, "types are a list of some of fact, .*, not 7"),
         ({"query": "x", "session_id": ""}, "session_id is empty"),
         ({"query": "x", "since": 7}, "since 7 is not a time"),
         ({"embedding": []}, "1 to 8,192"),

@@ -19,7 +19,8 @@ B_SESSION: Final = 0.5
 
 def scale(words: Singles, b: float) -> Singles:
     """The denominator without the count of the term, for texts of so many words; `b` is how much that counts."""
-    mean = max(float(words.mean()), 1.0) if len(words) else 1.0
+    # In 64 bits the sum of whole numbers does not depend on their order, which differs from process to process.
+    mean = max(float(words.mean(dtype=np.float64)), 1.0) if len(words) else 1.0
     return words * np.float32(_K1 * b / mean) + np.float32(_K1 * (1 - b))
 
 

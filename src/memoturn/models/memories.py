@@ -81,6 +81,9 @@ _UNINDEX: Final = (
 _PUT_VECTOR: Final = "INSERT INTO __memoturn_memory_vectors (seq, model, vector) VALUES (?, ?, ?)"
 _MOVE_VECTOR: Final = "UPDATE __memoturn_memory_vectors SET seq = ? WHERE seq = ?"
 _DROP_VECTOR: Final = "DELETE FROM __memoturn_memory_vectors WHERE seq = ?"
+_DROP_MODEL: Final = (
+    "DELETE FROM __memoturn_memory_models WHERE NOT EXISTS (SELECT 1 FROM __memoturn_memory_vectors)"
+)
 _MODEL: Final = "SELECT id, name, dimension FROM __memoturn_memory_models"
 _NEW_MODEL: Final = "INSERT INTO __memoturn_memory_models (id, name, dimension) VALUES (1, ?, ?)"
 _STAMP: Final = (
@@ -371,6 +374,7 @@ class _Writing:
         self._run(_RELINK, (memory, kept.superseded_by))
         self._remove(kept.seq)
         self._run(_DROP_VECTOR, (kept.seq,))
+        self._run(_DROP_MODEL)
 
     def add_vector(self, memory: bytes, vector: bytes, name: str) -> bool:
         standing = self._standing(memory)

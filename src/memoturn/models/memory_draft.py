@@ -72,7 +72,7 @@ def draft_of(given: Mapping[str, Any]) -> Draft:
     get = given.get
     kind = get("type")
     if kind not in TYPES:
-        raise InvalidRequestError(f"type {kind!r} is unknown; a memory is a {', a '.join(TYPES)}")
+        raise InvalidRequestError(f"type {kind!r} is unknown; there are {', '.join(TYPES)}")
     topic_key = name_of("topic_key", get("topic_key"))
     summary, content = _said(get("summary"), get("content"))
     return Draft(
@@ -143,12 +143,11 @@ def _said(summary: Any, content: Any) -> tuple[str, str]:
         if len(text) > MAX_CONTENT:
             raise PayloadTooLargeError(f"content of {len(text):,} characters; {MAX_CONTENT:,} is the most")
         if summary is None:
-            summary = content if isinstance(content, str) else " ".join(_texts_in(content))
-        summary = _text("summary", summary[:MAX_TEXT] if isinstance(summary, str) else summary)
-        return summary, text
+            summary = (content if isinstance(content, str) else " ".join(_texts_in(content)))[:MAX_TEXT]
+        return text_of("summary", summary), text
     if summary is None:
         raise InvalidRequestError("a memory has a summary, a content, or both")
-    summary = _text("summary", summary)
+    summary = text_of("summary", summary)
     if not summary.strip():
         raise InvalidRequestError("the summary of a memory without content says something")
     return summary, canonical(summary)
@@ -164,7 +163,8 @@ def _texts_in(value: Any) -> list[str]:
     return [] if value is None else [canonical(value)]
 
 
-def _text(what: str, value: Any, most: int = MAX_TEXT) -> str:
+def text_of(what: str, value: Any, most: int = MAX_TEXT) -> str:
+    """`value` itself, if it is text of no more than so many characters."""
     if type(value) is not str:
         raise InvalidRequestError(f"{what} is text, not {type(value).__name__}")
     if len(value) > most:
@@ -181,7 +181,7 @@ def name_of(what: str, value: Any) -> str | None:
     """A name that may be missing, but not empty."""
     if value is None:
         return None
-    if not _text(what, value, MAX_NAME):
+    if not text_of(what, value, MAX_NAME):
         raise InvalidRequestError(f"{what} is empty; leave it out instead")
     return str(value)
 
@@ -193,7 +193,7 @@ def _keywords(value: Any) -> str | None:
         raise InvalidRequestError(f"keywords are a list of texts, not {value!r}")
     if len(value) > MAX_KEYWORDS:
         raise PayloadTooLargeError(f"{len(value):,} keywords are too many; {MAX_KEYWORDS} is the most")
-    return canonical([_text("a keyword", word, MAX_NAME) for word in value]) if value else None
+    return canonical([text_of("a keyword", word, MAX_NAME) for word in value]) if value else None
 
 
 def moment_of(what: str, value: Any) -> int | None:

@@ -94,9 +94,7 @@ def learn(connection: apsw.Connection, sql: str) -> Statement:
         raise InvalidRequestError(
             "json_patch() takes too long to be part of a table or an index; use it in statements"
         )
-    # A PRAGMA is that one alone; in a SELECT the same check stands beside anything else, and is not trusted.
-    is_check = word == "PRAGMA" and guard.checks
-    statement = statement._replace(is_costly=costly, is_vacuum=word == "VACUUM", is_check=is_check)
+    statement = statement._replace(is_costly=costly, is_vacuum=word == "VACUUM", is_check=guard.checks)
     if len(guard.approved) >= _APPROVED:
         guard.approved.clear()
     guard.approved[sql] = statement

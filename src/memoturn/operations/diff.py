@@ -23,6 +23,8 @@ def diff(engine: Engine, before: Address, after: Address, limit: int = 20, table
             f"{before.database!r} and {after.database!r} are two databases; a diff is between positions of one"
         )
     limit = clamped("the limit", limit)
+    if table is not None and not isinstance(table, str):
+        raise InvalidRequestError(f"table is the name of one, not {table!r}")
     return again_at(engine, (before, after), lambda: _diff(engine, before, after, limit, table))
 
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 from memoturn.base import json_text
@@ -25,6 +26,7 @@ from memoturn.base.errors import (
     ConflictError,
     DatabaseNotFoundError,
     InvalidRequestError,
+    MemoturnError,
     PayloadTooLargeError,
 )
 from memoturn.base.names import Address, AtTxid
@@ -34,13 +36,14 @@ from memoturn.models import memories as model
 from memoturn.models import transcripts
 from memoturn.models.embedding import decode
 from memoturn.models.memories import Kept, Past
-from memoturn.models.memory_draft import Draft, canonical, draft_of, id_bytes, id_text, moment_of
+from memoturn.models.memory_draft import SUPERSEDED, Draft, canonical, draft_of, id_bytes, id_text, moment_of
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.memories import NEVER, read_or, write
 from memoturn.operations.reading import read, stamps_of
 
 _AT_ONCE: Final = 250
+_REFUSED: Final = (InvalidRequestError, PayloadTooLargeError, ConflictError)
 _OF_TURN: Final = frozenset(("role", "content", "session_id", "created_at", "embedding"))
 _HISTORY: Final = frozenset(("id", "valid_to", "superseded_by", "expires_at"))
 
@@ -111,21 +114,38 @@ def import_(
     `ConflictError` for turns that go on otherwise than those that are there; what came before has been kept then, and
     importing again goes on where this ended.
     """
+    if isinstance(lines, str | bytes | Mapping) or not isinstance(lines, Iterable):
+        raise InvalidRequestError(
+            f"lines come one by one, as a list of objects, not as {type(lines).__name__}"
+        )
     importing = _Importing(engine, address, session_id)
-    rest, number = iter(lines), 0
-    while some := list(islice(rest, _AT_ONCE)):
-        for line in some:
-            number += 1
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
             try:
-                importing.take(line)
-            except (InvalidRequestError, PayloadTooLargeError, ConflictError) as error:
-                error.args = (f"line {number}: {error}",)
+                importing.take(number, line)
+            except _REFUSED as error:
+                raise _of_line(number, error) from error
+            if number % _AT_ONCE == 0:
                 importing.flush()
-                raise
+                if progress is not None:
+                    progress(number, 0)
+    except Exception:
         importing.flush()
-        if progress is not None:
-            progress(number, 0)
+        raise
+    importing.flush()
+    if progress is not None:
+        progress(number, 0)
     return MemoryImport(importing.created, importing.known, importing.txid)
+
+
+def _of_line(number: int, error: MemoturnError) -> MemoturnError:
+    error.args = (f"line {number}: {error}",)
+    return error
+
+
+Numbered = tuple[int, Any]
+"""What was read, with the number of its line."""
 
 
 class _Importing:
@@ -135,14 +155,14 @@ class _Importing:
         self._engine = engine
         self._address = address
         self._session_id = session_id
-        self._drafts: list[tuple[Draft, Past]] = []
-        self._turns: dict[str, list[transcripts.Turn]] = {}
+        self._drafts: list[Numbered] = []
+        self._turns: dict[str, list[Numbered]] = {}
         self._there: dict[str, deque[transcripts.Found]] = {}
         self.created = 0
         self.known = 0
         self.txid = TXID(0)
 
-    def take(self, line: Any) -> None:
+    def take(self, number: int, line: Any) -> None:
         """Read one line."""
         if not isinstance(line, Mapping):
             raise InvalidRequestError(f"it is no object but {type(line).__name__}")
@@ -153,30 +173,50 @@ class _Importing:
             for message in messages:
                 if not isinstance(message, Mapping):
                     raise InvalidRequestError(f"a message is an object, not {type(message).__name__}")
-                self._take_turn(message, message.get("session_id", line.get("session_id")))
+                self._take_turn(number, message, message.get("session_id", line.get("session_id")))
         elif "role" in line:
-            self._take_turn(line, line.get("session_id"))
+            self._take_turn(number, line, line.get("session_id"))
         else:
             draft = draft_of({name: value for name, value in line.items() if name not in _HISTORY})
-            self._drafts.append((draft, _past_of(line, draft)))
+            self._drafts.append((number, (draft, _past_of(line, draft))))
 
     def flush(self) -> None:
-        """Keep what was read."""
-        now, stamps = self._engine.clock.now_ms(), stamps_of(self._engine)
-        if drafts := self._drafts:
-            self._drafts = []
+        """Keep what was read, a transaction for the memories and one for each session.
+
+        Where one is refused, what comes before the line that is meant is kept all the same.
+        """
+        keeping: list[tuple[Callable[[list[Any]], None], list[Numbered]]] = [
+            (self._keep_memories, self._drafts),
+            *((partial(self._keep_turns, session), turns) for session, turns in self._turns.items()),
+        ]
+        self._drafts, self._turns = [], {}
+        refused: list[tuple[int, MemoturnError]] = []
+        for keep, items in keeping:
+            try:
+                keep([item for _, item in items])
+            except _REFUSED:
+                refused += _one_by_one(keep, items)
+        if refused:
+            raise _of_line(*min(refused, key=itemgetter(0)))
+
+    def _keep_memories(self, drafts: list[tuple[Draft, Past]]) -> None:
+        if drafts:
+            now, stamps = self._engine.clock.now_ms(), stamps_of(self._engine)
             outcomes, self.txid = write(
                 self._engine, self._address, lambda c: model.restore(c, drafts, now, stamps)
             )
             created = sum(one.status == "created" for one in outcomes)
             self.created += created
             self.known += len(outcomes) - created
-        for session, turns in self._turns.items():
-            _, self.txid = write(self._engine, self._address, partial(_append, session, turns, stamps))
-            self.created += len(turns)
-        self._turns = {}
 
-    def _take_turn(self, message: Mapping[str, Any], session_id: Any) -> None:
+    def _keep_turns(self, session: str, turns: list[transcripts.Turn]) -> None:
+        stamps = stamps_of(self._engine)
+        _, self.txid = write(
+            self._engine, self._address, lambda c: transcripts.append(c, session, turns, stamps)
+        )
+        self.created += len(turns)
+
+    def _take_turn(self, number: int, message: Mapping[str, Any], session_id: Any) -> None:
         session = transcripts.check_session(self._session_id if session_id is None else session_id)
         created_at = moment_of("created_at", message.get("created_at"))
         turn = transcripts.turn(
@@ -189,7 +229,7 @@ class _Importing:
         if there is None:
             there = self._there[session] = deque(self._turns_of(session))
         if not there:
-            self._turns.setdefault(session, []).append(turn)
+            self._turns.setdefault(session, []).append((number, turn))
             return
         if (there[0].role, there[0].content) != (turn.role, turn.content):
             raise ConflictError(
@@ -204,10 +244,16 @@ class _Importing:
         return read_or(self._engine, self._address, lambda c: transcripts.window(c, session, NEVER), none)[0]
 
 
-def _append(
-    session: str, turns: list[transcripts.Turn], stamps: Callable[[], int], connection: Connection
-) -> list[int]:
-    return transcripts.append(connection, session, turns, stamps)
+def _one_by_one(
+    keep: Callable[[list[Any]], None], items: list[Numbered]
+) -> Iterator[tuple[int, MemoturnError]]:
+    """Keep items up to the first that is refused, and tell of that one."""
+    for number, item in items:
+        try:
+            keep([item])
+        except _REFUSED as error:
+            yield number, error
+            return
 
 
 def _said(message: Mapping[str, Any]) -> str:
@@ -282,4 +328,11 @@ def _past_of(line: Mapping[str, Any], draft: Draft) -> Past:
     expires_at = moment_of("expires_at", line.get("expires_at"))
     if expires_at is not None and draft.type != "task":
         raise InvalidRequestError(f"only a task expires, and this is one of type {draft.type}")
-    return Past(moment_of("valid_to", line.get("valid_to")), by, expires_at)
+    valid_to = moment_of("valid_to", line.get("valid_to"))
+    if valid_to is None and by is not None:
+        raise InvalidRequestError("what was superseded has a valid_to as well: until when it was valid")
+    if valid_to is not None and draft.type not in SUPERSEDED:
+        raise InvalidRequestError(
+            f"only what can be superseded has a valid_to, and this is of type {draft.type}"
+        )
+    return Past(valid_to, by, expires_at)

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,20 +14,20 @@ import numpy as np
 from memoturn.base.clock import time_of
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import DatabaseNotFoundError, InvalidRequestError, MemoturnError
-from memoturn.base.names import Address
+from memoturn.base.names import Address, AtTime, Position
 from memoturn.base.results.memories import Hit, Hits
 from memoturn.models import memories, transcripts
 from memoturn.models import recall as model
 from memoturn.models.blocks import FIRST_TURN, TURN, Frames
 from memoturn.models.embedding import encode
-from memoturn.models.memory_draft import MAX_TEXT, TYPES, moment_of, name_of
+from memoturn.models.memory_draft import MAX_TEXT, TYPES, moment_of, name_of, text_of
 from memoturn.models.recall import Filters, Question
 from memoturn.models.reserved import Connection
 from memoturn.node.engine import Engine
 from memoturn.operations.memories import fields_of, vectors_of
 from memoturn.operations.positions import view_of
-
-MAX_K: Final = 1000
+from memoturn.operations.reading import again, clamped
+from memoturn.pages.view import Source
 
 _frames: Final[weakref.WeakKeyDictionary[Engine, Frames]] = weakref.WeakKeyDictionary()
 _making: Final = threading.Lock()
@@ -58,8 +59,12 @@ def recall(
         raise InvalidRequestError("ask with a query, an embedding or a topic_key")
     if query is not None and (not isinstance(query, str) or len(query) > MAX_TEXT):
         raise InvalidRequestError(f"a query is a text of at most {MAX_TEXT:,} characters")
-    if type(k) is not int or k < 1:
-        raise InvalidRequestError(f"k {k!r} is not possible; give 1 to {MAX_K:,}")
+    if query is not None:
+        text_of("a query", query)
+    most = clamped("k", k)
+    if model_name is not None and embedding is None:
+        raise InvalidRequestError("model names what made the embedding, and there is none")
+    name_of("model", model_name)
     name_of("topic_key", topic_key)
     filters = Filters(
         _types(types),
@@ -71,10 +76,25 @@ def recall(
         include_turns,
     )
     vector = None if embedding is None else encode(embedding)
+    ask = partial(_recall, engine, address, query, vector, model_name, topic_key, filters, most, embedder)
     try:
-        branch, view = view_of(engine, address)
+        return again(engine, address, ask)
     except DatabaseNotFoundError:
         return Hits([], 0)
+
+
+def _recall(
+    engine: Engine,
+    address: Address,
+    query: str | None,
+    vector: bytes | None,
+    model_name: str | None,
+    topic_key: str | None,
+    filters: Filters,
+    k: int,
+    embedder: Embedder | None,
+) -> Hits:
+    branch, view = view_of(engine, address)
     frames = _frames_of(engine)
     degraded: str | None = None
     if vector is None and query is not None and query.strip() and embedder is not None:
@@ -86,19 +106,18 @@ def recall(
                 vector, model_name = vectors_of(embedder, [query])[0], embedder.name
             except MemoturnError as error:
                 degraded = f"without embeddings, by keyword and topic alone: {error}"
-    # Of the past it is asked as it was then: what was not yet expired has not expired.
-    now = engine.clock.now_ms() if address.position is None else view.time or 0
+    now = _asked_at(engine, address.position, view)
 
     def work(connection: Connection) -> list[Hit]:
         if vector is not None and (kept := memories.model(connection)) is not None:
             _check_model(kept, model_name, len(vector) // 4)
-        frame = frames.at(connection, branch.db_uuid, include_turns)
+        frame = frames.at(connection, branch.db_uuid, filters.include_turns)
         found = model.recall(
             connection,
             frame,
             Question(query, None if vector is None else _unit(vector), topic_key),
             filters,
-            min(k, MAX_K),
+            k,
             now,
             engine.settings.recall,
         )
@@ -121,6 +140,13 @@ def recall(
 
     with branch.readers.on(view) as connection:
         return Hits(work(connection), view.txid, degraded)
+
+
+def _asked_at(engine: Engine, position: Position | None, view: Source) -> int:
+    """When it is asked: of the past as it was then, so that what had not expired by then has not expired."""
+    if position is None:
+        return engine.clock.now_ms()
+    return position.ms if isinstance(position, AtTime) else view.time or 0
 
 
 def _fields_of_turn(turn: transcripts.Found) -> dict[str, Any]:
@@ -161,6 +187,8 @@ def _unit(vector: bytes) -> Any:
 
 
 def _types(types: Sequence[str] | str | None) -> tuple[str, ...]:
+    if types is not None and not isinstance(types, str | list | tuple):
+        raise InvalidRequestError(f"types are a list of some of {', '.join(TYPES)}, not {types!r}")
     wanted = (types,) if isinstance(types, str) else tuple(types or ())
     for one in wanted:
         if one not in TYPES:

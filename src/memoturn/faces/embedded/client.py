@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from memoturn.base.clock import Clock
-from memoturn.base.embedding import Embedder
+from memoturn.base.embedding import Embedder, check_embedder
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import (
@@ -96,6 +96,7 @@ class Memoturn(surface.Memoturn):
             )
         if url.startswith(("http://", "https://")):
             raise InvalidRequestError(f"{url!r} is a server; `from memoturn import Memoturn` is its client")
+        self._embedder = check_embedder(embedder)
         settings = settings or Settings()
         if durability is not None:
             if durability not in ("standard", "durable"):
@@ -106,7 +107,6 @@ class Memoturn(surface.Memoturn):
         if data_dir is not None:
             settings = replace(settings, data_dir=os.fspath(data_dir))
         self._engine = open_engine(url, settings, clock, ids)
-        self._embedder = embedder
         self.url = url
         self.databases = Databases(self._engine)
         self.maintenance = Maintenance(self._engine)
