@@ -15,7 +15,6 @@ from memoturn import (
     CheckpointNotFoundError,
     ConflictError,
     CorruptError,
-    Database,
     DatabaseNotFoundError,
     FencedError,
     InvalidRequestError,
@@ -23,6 +22,7 @@ from memoturn import (
     TxidNotRetainedError,
 )
 from memoturn.base.clock import format_time
+from memoturn.faces.embedded.client import Database
 from memoturn.operations.undo import Undo
 from tests.support import START_MS, ManualClock, assert_whole, branch_of, values
 
