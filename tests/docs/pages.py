@@ -1,9 +1,9 @@
 """Runs the examples of a page of the documentation, from its beginning to its end, in a directory of their own.
 
 Blocks of `python` share their names. In blocks of `console` a line that begins with `$` is a command for a shell, and
-the lines below it are what it prints: an ellipsis stands for anything on a line, a run of spaces for any other. A
-command that begins with `memoturn serve` goes on in the background, until the page ends. Port 8080 stands for a free
-one.
+the lines below it are what it prints: an ellipsis stands for anything on a line, one alone on a line for any lines, a
+run of spaces for any other. A command that begins with `memoturn serve` goes on in the background, until the page
+ends. Port 8080 stands for a free one.
 """
 
 from __future__ import annotations
