@@ -157,16 +157,29 @@ def parse_address(text: str) -> Address:
     return Address(database, branch, parse_position(position) if colon else None)
 
 
-def profile_address(ns: str, profile: str, branch: str | None = None) -> Address:
-    """The database of a profile. Raises `InvalidRequestError` for names that it cannot have."""
-    for kind, name in (("namespace", ns), ("profile", profile)):
-        check_name(kind, name)
-        if PROFILE_SEPARATOR in name:
-            raise InvalidRequestError(
-                f"{name!r} cannot name a {kind}: '{PROFILE_SEPARATOR}' parts the two names"
-            )
-    if ns.endswith("-") or profile.startswith("-"):
+def check_namespace(ns: str) -> str:
+    """`ns` itself, if profiles may lie in it. Raises `InvalidRequestError`."""
+    if _check_part("namespace", ns).endswith("-"):
         raise InvalidRequestError(
             f"a namespace cannot end with '-', as {ns!r} does: '--' parts the two names"
         )
+    return ns
+
+
+def _check_part(kind: str, name: str) -> str:
+    if PROFILE_SEPARATOR in check_name(kind, name):
+        raise InvalidRequestError(f"{name!r} cannot name a {kind}: '{PROFILE_SEPARATOR}' parts the two names")
+    return name
+
+
+def namespace_of(database: str) -> str | None:
+    """The namespace that a database belongs to, be it a profile or not; None if it belongs to none."""
+    ns, separator, _ = database.partition(PROFILE_SEPARATOR)
+    return ns if separator else None
+
+
+def profile_address(ns: str, profile: str, branch: str | None = None) -> Address:
+    """The database of a profile. Raises `InvalidRequestError` for names that it cannot have."""
+    check_namespace(ns)
+    _check_part("profile", profile)
     return Address(check_name("profile's database", f"{ns}{PROFILE_SEPARATOR}{profile}"), branch, None)

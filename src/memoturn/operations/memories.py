@@ -20,7 +20,7 @@ from memoturn.base.errors import (
     PayloadTooLargeError,
     UnavailableError,
 )
-from memoturn.base.names import PROFILE_SEPARATOR, Address, check_name
+from memoturn.base.names import PROFILE_SEPARATOR, Address, check_namespace
 from memoturn.base.results.memories import (
     EmbedResult,
     EndSessionResult,
@@ -54,12 +54,6 @@ from memoturn.operations.reading import read, stamps_of
 T = TypeVar("T")
 EMBEDDED_AT_ONCE: Final = 64
 NEVER: Final = (1 << 63) - 1
-
-
-def namespace_of(database: str) -> str | None:
-    """The namespace that a database belongs to, be it a profile or not; None if it belongs to none."""
-    ns, separator, _ = database.partition(PROFILE_SEPARATOR)
-    return ns if separator else None
 
 
 def profiles(engine: Engine, ns: str) -> Iterator[str]:

@@ -15,13 +15,12 @@ from memoturn.base.errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from memoturn.base.names import profile_address
+from memoturn.base.names import namespace_of, profile_address
 from memoturn.base.results.tokens import Scope
 from memoturn.faces.http import access
 from memoturn.faces.http.access import NEEDS, WHOLE, Target, refusal
 from memoturn.faces.http.tokens import PLATFORM, Credential
 from memoturn.operations import databases
-from memoturn.operations.memories import namespace_of
 from memoturn.operations.undo import undo
 from tests.conftest import Opener
 from tests.support import engine_of

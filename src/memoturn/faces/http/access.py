@@ -7,7 +7,7 @@ what they could not see. A route says what it needs in `Need`; one that says not
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple, get_args
 
 from memoturn.base.errors import (
     DatabaseNotFoundError,
@@ -16,14 +16,12 @@ from memoturn.base.errors import (
     NotFoundError,
     UnauthorizedError,
 )
+from memoturn.base.names import namespace_of
 from memoturn.base.results.tokens import Scope
 from memoturn.faces.http.tokens import Credential
+from memoturn.faces.wire.routes import Need
 from memoturn.node.engine import Engine
 from memoturn.operations import databases
-from memoturn.operations.memories import namespace_of
-
-Need = Literal["open", "read", "write", "admin", "mint", "platform"]
-"""What a route asks for: nothing; a scope on the name that it is about; to mint for that name; the platform key."""
 
 NEEDS: Final = frozenset(get_args(Need))
 _RANKS: Final[dict[str, int]] = {scope: rank for rank, scope in enumerate(get_args(Scope))}

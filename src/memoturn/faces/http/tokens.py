@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import jwt
@@ -71,6 +71,8 @@ class Credential:
     ns: str | None = None
     expires: int | None = None
     """In unix seconds."""
+    caller: str = field(default="", compare=False)
+    """What tells callers apart, and does not tell the key or the token."""
 
     @property
     def is_platform(self) -> bool:
@@ -101,14 +103,14 @@ class Tokens:
             raise UnauthorizedError("the Authorization header is not `Bearer <token>`")
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(digest, self._platform):
-            return PLATFORM
+            return replace(PLATFORM, caller=digest.hex())
         # What was verified stays so until it expires. Kept by digest, so that no token lies in memory for long.
         claims = self._verified.get(digest)
         if claims is None:
             claims = self._read(text)
             self._verified.put(digest, claims)
         self._check_times(claims)
-        return Credential(claims.scope, claims.db, claims.life, claims.ns, claims.exp)
+        return Credential(claims.scope, claims.db, claims.life, claims.ns, claims.exp, digest.hex())
 
     def _read(self, text: str) -> Claims:
         """The claims of a token whose signature is right, be it expired or not."""

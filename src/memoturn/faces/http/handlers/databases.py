@@ -63,7 +63,11 @@ def _side(call: Call, name: str) -> Address:
     text = call.ask(name)
     if not text:
         return call.at
-    return parse_address(text if "@" in text else f"{call.database}@{text}")
+    address = parse_address(text if "@" in text else f"{call.database}@{text}")
+    if address.database != call.database:
+        # The caller may be nobody's business there.
+        raise InvalidRequestError(f"?{name}={text} is of another database than {call.database!r}")
+    return address
 
 
 HANDLERS = {
