@@ -81,13 +81,15 @@ class Shell:
             env=self._environment,
             timeout=120,
         )
-        return done.stdout.replace(f"127.0.0.1:{self.port}", "127.0.0.1:8080")
+        printed = done.stdout.replace(f"127.0.0.1:{self.port}", "127.0.0.1:8080")
+        return printed + "\n" if printed and not printed.endswith("\n") else printed
 
     def _serve(self, command: str) -> str:
         log = self.directory / f".serve-{len(self._servers)}.log"
+        foreground = command.replace("memoturn serve", "exec memoturn serve").removesuffix("&")
         with log.open("wb") as out:
             server = subprocess.Popen(
-                ["bash", "-c", f"{command.replace('memoturn serve', 'exec memoturn serve')}"],
+                ["bash", "-c", foreground],
                 stdout=out,
                 stderr=out,
                 cwd=self.directory,

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -130,19 +131,17 @@ cd "$1" && shift && exec setpriv --reuid 10001 --regid 10001 --clear-groups --in
 """
 
 
-def test_the_server_runs_as_another_user_on_a_root_that_it_cannot_write_to(tmp_path: Path) -> None:
+def test_the_server_runs_as_another_user_on_a_root_that_it_cannot_write_to(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None:
         pytest.skip("only root can do what a container does")
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
         pytest.skip("no file systems can be mounted here")
-    data = tmp_path / "data"
-    data.mkdir()
+    # Directories of pytest are its user's alone.
+    data = Path(tempfile.mkdtemp(prefix="memoturn-image-"))
     os.chown(data, 10001, 10001)
-    for above in (tmp_path, *tmp_path.parents):
-        if not os.stat(above).st_mode & 0o001:
-            above.chmod(0o711)
-        if above == Path("/tmp"):
-            break
+    request.addfinalizer(lambda: shutil.rmtree(data))
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT / "src"),
@@ -164,7 +163,7 @@ def test_the_server_runs_as_another_user_on_a_root_that_it_cannot_write_to(tmp_p
             box("-m", "memoturn.faces.cli", "serve"), env=environment, stdout=out, stderr=out
         )
     try:
-        request = urllib.request.Request(
+        asked = urllib.request.Request(
             f"http://127.0.0.1:{port}/v1/databases",
             data=b'{"name": "x"}',
             headers={"Authorization": f"Bearer {key}"},
@@ -172,7 +171,7 @@ def test_the_server_runs_as_another_user_on_a_root_that_it_cannot_write_to(tmp_p
         for _ in range(200):
             assert server.poll() is None, log.read_text()
             try:
-                with urllib.request.urlopen(request, timeout=5) as answer:
+                with urllib.request.urlopen(asked, timeout=5) as answer:
                     assert answer.status == 201
                 break
             except urllib.error.HTTPError:

@@ -29,7 +29,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_each_concept_has_a_page() -> None:
-    concepts = {"branching", "point-in-time-recovery", "memories"}
+    concepts = {
+        "quickstart",
+        "branching",
+        "point-in-time-recovery",
+        "memories",
+        "consistency",
+        "tokens",
+        "configuration",
+    }
     assert concepts <= {page.stem for page in WITH_EXAMPLES}
 
 

@@ -20,7 +20,7 @@ from memoturn.base.errors import (
     PayloadTooLargeError,
     UnavailableError,
 )
-from memoturn.base.names import PROFILE_SEPARATOR, Address, check_namespace
+from memoturn.base.names import PROFILE_SEPARATOR, Address, check_name
 from memoturn.base.results.memories import (
     EmbedResult,
     EndSessionResult,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -83,10 +85,24 @@ def serve(
             shown = f"[{bound_host}]" if ":" in bound_host else bound_host
             tell(Listening(f"http://{shown}:{bound_port}", store, tokens is not None, start.warnings, stop))
         sys.setswitchinterval(_SWITCH_SECS)
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as loop:
+        with _deaf_to_signals(), asyncio.Runner(loop_factory=config.get_loop_factory()) as loop:
             loop.run(runner.serve(sockets=[listener]))
         if not runner.started:
             raise UnavailableError("the server could not start; the log says why")
+
+
+@contextlib.contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    """uvicorn raises a signal again when it has finished: that must not end a process that has not shipped yet."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
