@@ -11,7 +11,7 @@ from pathlib import Path
 
 import apsw
 
-from bench import background, branches, collection, commits, history, memories, models, reads, recall
+from bench import background, branches, collection, commits, history, memories, models, reads, recall, server
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -29,6 +29,7 @@ _GROUPS = [
     "collection",
     "history",
     "background",
+    "server",
 ]
 
 
@@ -46,7 +47,7 @@ def main(names: list[str]) -> None:
 
 def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
     groups = set(names)
-    if groups & {"branches", "reads", "history"}:
+    if groups & {"branches", "reads", "history", "server"}:
         big = sqlite_file(scratch / "big.sqlite", 1024)
         small = sqlite_file(scratch / "small.sqlite", 1)
     if "branches" in groups:
@@ -67,6 +68,8 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
         yield from history.figures(big, small, scratch)
     if "background" in groups:
         yield from background.figures(scratch)
+    if "server" in groups:
+        yield from server.figures(big, scratch)
 
 
 def _line(figure: Figure) -> str:
