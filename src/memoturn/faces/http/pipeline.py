@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import re
 from collections.abc import Callable, Coroutine
@@ -43,6 +42,7 @@ Scope = Any
 Receive = Callable[[], Coroutine[Any, Any, Any]]
 Send = Callable[[Any], Coroutine[Any, Any, None]]
 
+_TRACE: Final = (b"traceparent", b"tracestate")
 _LEFT: Final = 499
 """What is counted for whoever left before the end of the answer."""
 _TROUBLE: Final = frozenset((401, 403, 408, 429))
@@ -143,7 +143,7 @@ class Pipeline:
         self._requests.begin()
         span = None
         if self._tracer is not NO_TRACER:
-            span = self._tracer.begin({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]})
+            span = self._tracer.begin(_trace_of(scope["headers"]))
         route: Route | None = None
         sent: Sent | None = None
         try:
@@ -196,6 +196,7 @@ class Pipeline:
             except Gone:
                 return None, True
             except Exception as error:
+                logs.request_id.set(request_id)
                 logs.fault(error)
                 sent = refused(InternalError(), nowhere)
             finally:
@@ -243,9 +244,8 @@ class Pipeline:
                 raise refused_page
             call.locate()
         else:
-            authorization = given.get(headers.AUTHORIZATION)
-            call.who = tokens.verify(authorization)
-            caller = _digest(authorization or "")
+            call.who = tokens.verify(given.get(headers.AUTHORIZATION))
+            caller = call.who.caller
             call.locate()
             call.refusal = refusal(call.route.need, call.who, _target(call))
             if call.refusal is not None and call.who.db is None:
@@ -258,6 +258,12 @@ class Pipeline:
 
     async def _answer(self, call: Call, caller: str, path: str, receive: Receive) -> Sent:
         route, deadline = call.route, call.deadline
+        if call.refusal is not None:
+            return await self._work(call, receive)  # Where it is told, unless the token is void.
+        if route.body in (SQLITE, LINES) and call.who.db is not None:
+            void: Sent | None = await self._submit(call, partial(work.vouch, call), deadline)
+            if void is not None:
+                return void
         if route.body is not None:
             await self._take_body(call, receive)
         key = call.headers.get(headers.IDEMPOTENCY_KEY)
@@ -266,6 +272,10 @@ class Pipeline:
         place = place_of(caller, route.name, key)
         kept = await self.first_answers.begin(place, fingerprint_of(path, call.query, call.body))
         if kept is not None:
+            if call.who.db is not None:
+                gone: Sent | None = await self._submit(call, partial(work.vouch, call), deadline)
+                if gone is not None:
+                    return gone
             if call.headers.get(headers.DURABILITY) == "durable" and call.address is not None:
                 again: Sent | None = await self._submit(call, partial(work.harden, call), deadline)
                 if again is not None:
@@ -307,7 +317,7 @@ class Pipeline:
         if self._lanes is None:
             raise UnavailableError("the server is not ready yet; try again")
         lane = _lane(self._lanes, call)
-        call.pending = lane.submit(None if call.address is None else call.address.database, job, deadline)
+        call.pending = lane.submit(_line(call), job, deadline)
         return call.pending
 
     # Bodies.
@@ -443,6 +453,13 @@ async def _pieces(receive: Receive, most: int, too_large: PayloadTooLargeError) 
             return
 
 
+def _line(call: Call) -> str | None:
+    """Whose work it is. A refusal is the caller's own: waiting behind others' work would tell that there is some."""
+    if call.refusal is not None:
+        return call.who.db
+    return None if call.address is None else call.address.database
+
+
 def _lane(lanes: Lanes, call: Call) -> Lane:
     route = call.route
     if route.long:
@@ -461,14 +478,13 @@ def _may_only_read(body: bytes | bytearray) -> bool:
     return all(word.upper() in _READING for word in _FIRST_WORDS(body, 0, 4096))
 
 
+def _trace_of(given: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode("latin-1") for name, value in given if name in _TRACE}
+
+
 @lru_cache(1024)
 def _from_page(host: str | None, origin: str | None, site: str | None) -> MemoturnError | None:
     return browser_refusal(host, origin, site)
-
-
-@lru_cache(4096)
-def _digest(authorization: str) -> str:
-    return hashlib.sha256(authorization.encode("latin-1", "replace")).hexdigest()
 
 
 def _target(call: Call) -> Target:

@@ -71,6 +71,15 @@ def perform(call: Call) -> Sent | Behind:
         return failed(call, _unforeseen(error))
 
 
+def vouch(call: Call) -> Sent | None:
+    """The answer to a token that is void by now; None if it is good."""
+    try:
+        check_life(call.engine, call.who)
+    except MemoturnError as error:
+        return failed(call, error)
+    return None
+
+
 def _prepare(call: Call) -> Behind | None:
     """Do what the headers ask for before the work begins."""
     given = call.headers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memoturn.base.errors import UnconfiguredError
-from memoturn.base.names import check_name
+from memoturn.base.names import check_namespace
 from memoturn.faces.http.call import Answer, Call
 from memoturn.faces.http.tokens import Tokens
 from memoturn.faces.wire import requests
@@ -18,9 +18,7 @@ def for_database(call: Call) -> Answer:
 
 def for_namespace(call: Call) -> Answer:
     tokens, wish = _tokens(call), call.read(requests.MintToken)
-    return Answer(
-        tokens.mint(call.who, wish.scope, wish.expires_in, ns=check_name("namespace", call.names["ns"]))
-    )
+    return Answer(tokens.mint(call.who, wish.scope, wish.expires_in, ns=check_namespace(call.names["ns"])))
 
 
 def _tokens(call: Call) -> Tokens:
