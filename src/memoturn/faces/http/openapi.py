@@ -140,8 +140,6 @@ def _response(route: Route) -> dict[str, Any]:
         response["headers"] = {"Memoturn-Txid": _TXID}
     if route.answer is not None:
         response["content"] = _content(route.answer)
-    if route.name == "kv.get":
-        response["content"][JSON] = {"schema": {"$ref": _REF.format(name="KvEntry")}}
     return response
 
 
@@ -153,11 +151,15 @@ def _errors(route: Route) -> dict[str, Any]:
 
 
 def _content(of: Any) -> dict[str, Any]:
-    if isinstance(of, str):
-        binary = of in (RAW, SQLITE)
-        return {of: {"schema": {"type": "string", "format": "binary"} if binary else {}}}
+    content: dict[str, Any] = {}
+    for media in of if isinstance(of, tuple) else (of,):
+        if isinstance(media, str):
+            binary = media in (RAW, SQLITE)
+            content[media] = {"schema": {"type": "string", "format": "binary"} if binary else {}}
     schemas = [{"$ref": _REF.format(name=kind.__name__)} for kind in _kinds(of)]
-    return {JSON: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+    if schemas:
+        content[JSON] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
+    return content
 
 
 def _path_parameter(name: str) -> dict[str, Any]:

@@ -45,6 +45,7 @@ Send = Callable[[Any], Coroutine[Any, Any, None]]
 _TRACE: Final = (b"traceparent", b"tracestate")
 _LEFT: Final = 499
 """What is counted for whoever left before the end of the answer."""
+_OF_DATABASES: Final = ("/v1/db/", "/v1/databases/", "/v1/memory/")
 _TROUBLE: Final = frozenset((401, 403, 408, 429))
 """What is always written into the log, as is every fault."""
 _POLL: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
@@ -506,11 +507,12 @@ def _path_of(scope: Scope) -> str:
 
 
 def _no_route(missing: Missing, method: str, path: str) -> Sent:
+    txid = 0 if path.startswith(_OF_DATABASES) else None
     if not missing.allowed:
-        return refused(NotFoundError(f"there is nothing at {path[:200]!r}; /docs shows what there is"), None)
+        return refused(NotFoundError(f"there is nothing at {path[:200]!r}; /docs shows what there is"), txid)
     allowed = ", ".join(missing.allowed)
-    sent = refused(InvalidRequestError(f"{method[:20]} is not possible here; {allowed} is"), None)
-    return Sent(405, [*sent.headers, (b"allow", allowed.encode())], sent.body)
+    sent = refused(InvalidRequestError(f"{method[:20]} is not possible here; {allowed} is"), txid)
+    return Sent(405, [*sent.headers, (b"allow", allowed.encode())], sent.body, code=sent.code)
 
 
 def _page(status: int, media: str, page: bytes) -> Sent:

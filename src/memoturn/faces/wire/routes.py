@@ -21,7 +21,7 @@ from memoturn.base.results.branches import (
 from memoturn.base.results.databases import DatabaseInfo, ImportResult
 from memoturn.base.results.diffs import Diff, Promotion
 from memoturn.base.results.documents import DocDelete, DocExplain, DocIndex, DocInsert, Documents, DocUpdate
-from memoturn.base.results.kv import KvDelete, KvPage, KvPut
+from memoturn.base.results.kv import KvDelete, KvEntry, KvPage, KvPut
 from memoturn.base.results.maintenance import CompactResult, GcResult, MaintenanceStatus, Retained
 from memoturn.base.results.memories import (
     EmbedResult,
@@ -233,7 +233,7 @@ _OF_DATA: Final = (
             headers=("memoturn-branch",), repeatable=True),
     _reads("kv.list", "GET", _KV, "A page of keys in the order of their bytes.", KvPage,
            query=(Query("prefix", str, "What keys begin with.", ""), _CURSOR, _LIMIT)),
-    _reads("kv.get", "GET", f"{_KV}/{{key...}}", "The value of a key, as it was put.", RAW,
+    _reads("kv.get", "GET", f"{_KV}/{{key...}}", "The value of a key, as it was put.", (RAW, KvEntry),
            headers=(*_READ, "if-none-match"),
            query=(Query("entry", bool, "Answer with JSON: value (base64), version, meta, …", False),)),
     _writes("kv.put", "PUT", f"{_KV}/{{key...}}", "Put the body under a key.", KvPut, body=RAW,
