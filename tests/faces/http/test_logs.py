@@ -24,13 +24,11 @@ SECRET = "marked-secret"
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     out = io.StringIO()
-    root = logging.getLogger("memoturn")
-    before = (root.level, root.propagate)
+    level = logging.getLogger("memoturn").level
     handler = logs.set_up(out)
     yield out
-    root.removeHandler(handler)
-    root.setLevel(before[0])
-    root.propagate = before[1]
+    logging.getLogger().removeHandler(handler)
+    logging.getLogger("memoturn").setLevel(level)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -78,6 +76,15 @@ def test_of_ours_it_has_the_code_and_of_damage_what_is_damaged(stream: io.String
     assert SECRET not in stream.getvalue()
 
 
+def test_of_other_libraries_it_has_who_it_was_and_not_what_it_said(stream: io.StringIO) -> None:
+    logging.getLogger("asyncio").error("task raised ValueError(%r)", SECRET)
+    logging.getLogger("asyncio").info("nothing")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    first, second = lines(stream)
+    assert (first["event"], second["event"]) == ("asyncio", "Invalid HTTP request received.")
+    assert SECRET not in stream.getvalue()
+
+
 def test_on_a_terminal_lines_are_for_people() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -88,8 +95,7 @@ def test_on_a_terminal_lines_are_for_people() -> None:
     try:
         logs.answered("GET", "/healthz", 200, 0.001)
     finally:
-        logging.getLogger("memoturn").removeHandler(handler)
-        logging.getLogger("memoturn").propagate = True
+        logging.getLogger().removeHandler(handler)
     assert "request method=GET route=/healthz status=200 ms=1.0" in out.getvalue()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,6 +16,9 @@ from memoturn.faces.cli.session import Session, embedder_of
 
 if TYPE_CHECKING:
     from memoturn.faces.http.serve import Listening
+
+_TRACES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""OpenTelemetry's own variables that say where traces go."""
 
 
 def serve(
@@ -26,7 +30,7 @@ def serve(
 ) -> None:
     """Serve the store over HTTP. Ctrl-C, or SIGTERM, finishes what was begun, ships it, and ends."""
     try:
-        from memoturn.faces.http import logs
+        from memoturn.faces.http import logs, traces
         from memoturn.faces.http.serve import serve as run
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'memoturn[server]'") from None
@@ -53,4 +57,6 @@ def serve(
             print(f"warning: {warning}", file=sys.stderr, flush=True)
 
     logs.set_up()
+    if any(os.environ.get(name) for name in _TRACES):
+        traces.export()
     run(url, settings, server, auth, spool, embedder_of(embedding), tell)

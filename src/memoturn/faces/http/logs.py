@@ -25,6 +25,8 @@ request_id: Final[ContextVar[str | None]] = ContextVar("memoturn_request_id", de
 
 log: Final = logging.getLogger("memoturn.http")
 _FRAMES: Final = 12
+_TOLD: Final = ("memoturn", "uvicorn")
+"""Whose messages hold nothing that users keep; those of other libraries may, and are left out."""
 
 
 def answered(
@@ -49,7 +51,7 @@ def facts_of(error: BaseException) -> dict[str, Any]:
     facts: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(error, MemoturnError):
         facts["code"] = error.code
-    if isinstance(error, InternalError):
+    if isinstance(error, InternalError) and error.__cause__ is None:
         facts["says"] = str(error)  # Of objects, pages and txids.
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     facts["at"] = [f"{_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
@@ -68,10 +70,11 @@ class _Lines(logging.Formatter):
 
     def facts(self, record: logging.LogRecord) -> dict[str, Any]:
         """Its fields in the order in which they are told."""
+        told = record.name.partition(".")[0] in _TOLD
         facts: dict[str, Any] = {
             "time": format_time(UnixMs(int(record.created * 1000))),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage() if told else record.name,
         }
         if (asked := request_id.get()) is not None:
             facts["request_id"] = asked
@@ -98,12 +101,13 @@ class TextLines(_Lines):
 
 
 def set_up(stream: TextIO | None = None, level: int = logging.INFO) -> logging.Handler:
-    """Send what Memoturn logs to a stream, stderr unless it is given: text to a terminal, else JSON."""
+    """Send what is logged to a stream, stderr unless it is given: text to a terminal, else JSON.
+
+    Of other libraries only warnings.
+    """
     out = stream or sys.stderr
     handler = logging.StreamHandler(out)
     handler.setFormatter(TextLines() if out.isatty() else JsonLines())
-    root = logging.getLogger("memoturn")
-    root.addHandler(handler)
-    root.setLevel(level)
-    root.propagate = False
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("memoturn").setLevel(level)
     return handler

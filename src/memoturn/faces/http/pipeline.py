@@ -42,7 +42,7 @@ Scope = Any
 Receive = Callable[[], Coroutine[Any, Any, Any]]
 Send = Callable[[Any], Coroutine[Any, Any, None]]
 
-_TRACE: Final = (b"traceparent", b"tracestate")
+_TRACE: Final = (b"traceparent",)
 _LEFT: Final = 499
 """What is counted for whoever left before the end of the answer."""
 _OF_DATABASES: Final = ("/v1/db/", "/v1/databases/", "/v1/memory/")

@@ -33,12 +33,28 @@ class _NoTracer:
 NO_TRACER: Final[Tracer] = _NoTracer()
 
 
+def export() -> None:
+    """Set OpenTelemetry up to send spans where its own variables say, if it is installed."""
+    try:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        return
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+
+
 def tracer(provider: Any = None) -> Tracer:
-    """What traces go to: `provider`, or what OpenTelemetry was set up with; nothing where that is not installed."""
+    """What traces go to: `provider`, or what OpenTelemetry was set up with; nothing where it was not."""
     try:
         from opentelemetry import trace
         from opentelemetry.propagate import extract
     except ImportError:
+        return NO_TRACER
+    if provider is None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return NO_TRACER
     spans = trace.get_tracer("memoturn", tracer_provider=provider)
     kind, failed = trace.SpanKind.SERVER, trace.StatusCode.ERROR
