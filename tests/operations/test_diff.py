@@ -412,6 +412,25 @@ def test_keys_by_namespace(db: Database, clock: ManualClock) -> None:
     }
 
 
+def test_what_was_removed_before_its_time_was_not_expired_whenever_it_is_asked(
+    mt: Memoturn, clock: ManualClock
+) -> None:
+    alice = mt.memory("acme", "alice")
+    task = alice.ingest([{"type": "task", "summary": "book a table", "ttl": 60}]).memories[0].id
+    alice.db.kv.put("scratch", "plan", b"x", ttl=60)
+    before = alice.db.txid
+    clock.advance(10)
+    alice.forget(task)
+    alice.db.kv.delete("scratch", "plan")
+    at_once = alice.db.at(before).diff("acme--alice@main")
+    clock.advance(3600)
+    later = alice.db.at(before).diff("acme--alice@main")
+    assert later == at_once
+    assert later.memories is not None
+    assert (later.memories.forgotten, later.memories.expired) == (1, 0)
+    assert [(keys.deleted, keys.expired) for keys in later.kv] == [(1, 0)]
+
+
 def _sweep(connection: Any, now: int) -> int:
     from memoturn.models.kv import sweep
 

@@ -91,7 +91,6 @@ def compare(
     one: Source,
     other: Source,
     prepare: Callable[[apsw.Connection], None],
-    now: UnixMs,
     limit: int,
     table: str | None = None,
 ) -> Content:
@@ -110,7 +109,7 @@ def compare(
         attach(connection, ReaderFile(other), OTHER)
         connection.execute("PRAGMA temp_store=MEMORY; PRAGMA query_only=ON; BEGIN").fetchall()
         prepare(connection)
-        return _Comparison(connection, one, other, pages, now, limit).run(table)
+        return _Comparison(connection, one, other, pages, limit).run(table)
 
 
 class _Common(NamedTuple):
@@ -130,7 +129,6 @@ class _Comparison:
         one: Source,
         other: Source,
         pages: set[PageNo],
-        now: UnixMs,
         limit: int,
     ) -> None:
         self._connection = connection
@@ -142,10 +140,12 @@ class _Comparison:
         self._items = (items(connection, ONE), items(connection, OTHER))
         self._shadows = (shadows(self._items[0]), shadows(self._items[1]))
         self._tables: dict[str, TableTally] = {}
-        self._kv = KvTally(limit, now)
+        # What had expired by then was swept, and what had not was removed; whenever it is asked.
+        then = other.time or UnixMs(0)
+        self._kv = KvTally(limit, then)
         self._docs: dict[str, DocsTally] = {}
         self._vectors: dict[str, VectorsTally] = {}
-        self._memories = MemoriesTally(limit, now)
+        self._memories = MemoriesTally(limit, then)
         self._turns = TurnsTally(limit)
 
     def run(self, table: str | None) -> Content:

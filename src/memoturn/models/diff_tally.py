@@ -96,9 +96,9 @@ class TableTally:
 class KvTally:
     """Keys, by their namespace."""
 
-    def __init__(self, limit: int, now: UnixMs) -> None:
+    def __init__(self, limit: int, then: UnixMs) -> None:
         self._limit = limit
-        self._now = now
+        self._then = then
         self._found: dict[str, Examples[KvChange]] = {}
 
     def add(self, change: Change) -> None:
@@ -106,7 +106,7 @@ class KvTally:
         kind: Literal["set", "deleted", "expired"] = "set"
         if change.after is None:
             expires_at = row["expires_at"]
-            kind = "expired" if expires_at is not None and expires_at <= self._now else "deleted"
+            kind = "expired" if expires_at is not None and expires_at <= self._then else "deleted"
         found = self._found.setdefault(row["ns"], Examples(self._limit, ("set", "deleted", "expired")))
         found.add(
             kind,
@@ -169,8 +169,8 @@ class VectorsTally:
 class MemoriesTally:
     """Memories: which are held now that were not, and which no more."""
 
-    def __init__(self, limit: int, now: UnixMs) -> None:
-        self._now = now
+    def __init__(self, limit: int, then: UnixMs) -> None:
+        self._then = then
         self._found: Examples[MemoryChange] = Examples(
             limit, ("added", "superseded", "revived", "forgotten", "expired", "changed")
         )
@@ -187,7 +187,7 @@ class MemoriesTally:
             return "added"
         if after is None:
             expires_at = before["expires_at"]
-            return "expired" if expires_at is not None and expires_at <= self._now else "forgotten"
+            return "expired" if expires_at is not None and expires_at <= self._then else "forgotten"
         if before["valid_to"] is None and after["valid_to"] is not None:
             return "superseded"
         # What is learned anew gets a number of its own.
