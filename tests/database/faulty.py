@@ -22,11 +22,11 @@ from memoturn.database.log import CommitLog
 from memoturn.database.neighbours import Holder
 from memoturn.database.published import PAGE_BYTES, Published, read_state
 from memoturn.database.record import START, LogRecord
-from memoturn.database.shipper import Shippable
 from memoturn.faces.embedded.client import Database
 from memoturn.manifest.watch import AgeWatch
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
+from tests.stand_ins import NoShipper
 
 # The disk.
 
@@ -260,19 +260,6 @@ class StepClock:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
-
-
-class NoShipper:
-    """Ships nothing by itself: the test says when."""
-
-    def __init__(self) -> None:
-        self.noticed = 0
-
-    def notice(self, branch: Shippable) -> None:
-        self.noticed += 1
-
-    def close(self) -> None:
-        return None
 
 
 class SharedCounters:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +12,8 @@ from memoturn.base.names import parse_address
 from memoturn.base.results.maintenance import GcResult
 from memoturn.base.settings import HistorySettings, Settings
 from memoturn.base.txids import TXID
-from memoturn.bucket import Bucket
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.neighbours import NoNeighbours
-from memoturn.database.shipper import Shippable
 from memoturn.faces.embedded.client import Database
 from memoturn.history.reach import objects_of
 from memoturn.manifest import keys
@@ -26,58 +22,10 @@ from memoturn.manifest.watch import Watch
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import databases, maintenance
+from tests.stand_ins import NeverSure, NoShipper
 from tests.support import ManualClock, assert_view_is_whole
 
 GRACE = 600
-
-
-class NeverSure:
-    """A watch that makes every look at a record a read."""
-
-    tells_owner = False
-
-    def __init__(self) -> None:
-        self._next = itertools.count().__next__
-
-    def token(self, key: str) -> int:
-        return self._next()
-
-    def ring(self, key: str) -> int:
-        return self._next()
-
-    def is_overdue(self, heard_at: float) -> bool:
-        return True
-
-
-class NoShipper:
-    """Nothing is shipped by itself."""
-
-    def notice(self, branch: Shippable) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Between:
-    """A bucket that calls `before` with the number, the name and the first argument of each call."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self.calls = 0
-        self.before: Callable[[int, str, Any], None] = lambda _number, _name, _key: None
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._bucket, name)
-        if not callable(real):
-            return real
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            self.before(self.calls - 1, name, args[0] if args else "")
-            return real(*args, **kwargs)
-
-        return call
 
 
 class StopWatch(ManualClock):

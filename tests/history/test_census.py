@@ -24,7 +24,8 @@ from memoturn.manifest.rules import free_name
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.operations import branches, databases, maintenance
 from memoturn.operations.undo import undo
-from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
+from tests.history.collecting import GRACE, Node, World, put_rows, rows
+from tests.stand_ins import Between
 from tests.support import ManualClock
 
 

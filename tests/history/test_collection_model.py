@@ -19,7 +19,8 @@ from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import TXID
 from memoturn.operations import branches, maintenance
 from memoturn.operations.undo import undo
-from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
+from tests.history.collecting import GRACE, Node, World, put_rows, rows
+from tests.stand_ins import Between
 from tests.support import ManualClock, plain_connection
 
 NAMES = ["a", "b", "c", "d"]

@@ -11,7 +11,8 @@ from memoturn.base.names import parse_address
 from memoturn.faces.embedded.memory import Profile
 from memoturn.manifest.watch import AloneWatch
 from memoturn.operations import maintenance, recall
-from tests.history.collecting import GRACE, Between, Node, World, put_rows, rows
+from tests.history.collecting import GRACE, Node, World, put_rows, rows
+from tests.stand_ins import Between
 from tests.support import ManualClock, branch_of
 
 

@@ -22,7 +22,8 @@ from memoturn.manifest.coverage import has_base_at, missing
 from memoturn.manifest.invariants import check_manifest
 from memoturn.manifest.model import Manifest
 from memoturn.manifest.segment_name import SegmentName
-from tests.history.collecting import Between, Node, World, put_rows, rows
+from tests.history.collecting import Node, World, put_rows, rows
+from tests.stand_ins import Between
 from tests.support import ManualClock
 
 HOUR = 3_600_000

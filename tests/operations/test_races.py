@@ -18,64 +18,14 @@ from memoturn import Memoturn
 from memoturn.base.clock import Clock
 from memoturn.base.errors import MemoturnError, UnavailableError
 from memoturn.base.settings import CommitSettings, Settings
-from memoturn.bucket import Bucket
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.neighbours import NoNeighbours
-from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import branches, databases
 from memoturn.operations.undo import undo
+from tests.stand_ins import Between, NeverSure, NoShipper
 from tests.support import ManualClock, branch_of, values
-
-
-class NeverSure:
-    """A watch that makes every look at a record a read."""
-
-    tells_owner = False
-
-    def __init__(self) -> None:
-        self._next = itertools.count().__next__
-
-    def token(self, key: str) -> int:
-        return self._next()
-
-    def ring(self, key: str) -> int:
-        return self._next()
-
-    def is_overdue(self, heard_at: float) -> bool:
-        return False
-
-
-class NoShipper:
-    """Nothing is shipped by itself."""
-
-    def notice(self, branch: Shippable) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Interrupted:
-    """A bucket that calls `between` with the number of each call, its name and its key before it is made."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self.calls = 0
-        self.between: Callable[[int, str, str], None] = lambda _number, _name, _key: None
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._bucket, name)
-        if not callable(real):
-            return real
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            self.calls += 1
-            self.between(self.calls - 1, name, args[0] if args else "")
-            return real(*args, **kwargs)
-
-        return call
 
 
 class Actor(NamedTuple):
@@ -137,7 +87,7 @@ class Store:
     def __init__(self) -> None:
         clock = ManualClock()
         bucket = MemoryBucket(clock)
-        self.calls = Interrupted(bucket)
+        self.calls = Between(bucket)
         first, second = open_engine("one", self.calls, clock), open_engine("two", bucket, clock)
         databases.create(second, "x")
         branches.create(second, "x", "burner", ttl=600)
@@ -184,7 +134,7 @@ def race(first: str, second: tuple[str, ...], at: int) -> tuple[Store, bool, tup
         if number == at:
             done.extend(name for name in second if acknowledged(name, store.two))
 
-    store.calls.calls, store.calls.between = 0, between
+    store.calls.calls, store.calls.before = 0, between
     return store, acknowledged(first, store.one), tuple(done)
 
 
@@ -217,7 +167,7 @@ def test_a_promotion_that_fails_leaves_a_burner_its_ttl(landed: bool) -> None:
             raise UnavailableError("the store is away")
 
     entry = store.two.engine.entry("x")
-    store.calls.between = between
+    store.calls.before = between
     with pytest.raises(MemoturnError):
         promote("burner")(store.one)
     key = keys.manifest_key(entry.db_uuid, "burner")
@@ -230,10 +180,10 @@ def test_the_token_of_a_promotion_goes_back_to_what_it_took_the_place_of() -> No
 
     def between(number: int, name: str, key: str) -> None:
         if name == "replace" and key == keys.catalog_key("x"):
-            store.calls.between = lambda _number, _name, _key: None
+            store.calls.before = lambda _number, _name, _key: None
             promote("other")(store.two)
 
-    store.calls.between = between
+    store.calls.before = between
     token = branches.promote(store.one.engine, "x", "burner").undo
     undo(store.one.engine, "x", token)
     assert store.standing()[0] == "other"

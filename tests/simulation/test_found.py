@@ -18,13 +18,13 @@ from memoturn.bucket.conditional import ConditionalWriter
 from memoturn.bucket.memory import MemoryBucket
 from memoturn.database.branch import Branch
 from memoturn.database.neighbours import NoNeighbours
-from memoturn.database.shipper import Shippable
 from memoturn.manifest import keys
 from memoturn.manifest.watch import AgeWatch
 from memoturn.models.guard import protect
 from memoturn.node.engine import Engine, Surroundings
 from memoturn.operations import branches, databases
 from memoturn.operations import sql as statements
+from tests.stand_ins import NoShipper
 
 
 class HandClock:
@@ -41,16 +41,6 @@ class HandClock:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
-
-
-class NoShipper:
-    """Nothing ships by itself."""
-
-    def notice(self, branch: Shippable) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
 
 
 class RemoteBucket(MemoryBucket):
