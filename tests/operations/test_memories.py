@@ -21,6 +21,7 @@ from memoturn import (
 )
 from memoturn.base.clock import time_of
 from memoturn.faces.embedded.memory import Profile as Embedded
+from memoturn.models.embedding import encode
 from tests.support import START_MS, ManualClock, assert_whole, branch_of, plain_connection
 
 Opener = Callable[..., Memoturn]
@@ -238,9 +239,8 @@ def test_a_task_expires_after_a_day_or_its_ttl(alice: Profile, clock: ManualCloc
 
 
 def test_what_is_forgotten_leaves_nothing_behind(alice: Profile) -> None:
-    memory = one(
-        alice, fact("Xylophonist", keywords=["Qwertzuiop"], embedding=[0.123456, 7.5], source="Zanzibar")
-    )
+    said = {"keywords": ["Qwertzuiop"], "embedding": [0.123456, 7.5], "source": "Zanzibar"}
+    memory = one(alice, fact("Xylophonist", content={"long": "Ypsilanti " * 2000}, **said))
     one(alice, fact("likes tea", "user.drink"))
     done = alice.forget(memory)
     assert done.forgotten
@@ -251,11 +251,16 @@ def test_what_is_forgotten_leaves_nothing_behind(alice: Profile) -> None:
         vectors = connection.execute("SELECT count(*) FROM __memoturn_memory_vectors").fetchall()
     assert terms == {"like", "tea", "user", "drink", "15", "januari", "2027"}
     assert vectors == [(0,)]
-    for segment in (b"xylophon", b"qwertzuiop", b"zanzibar"):
-        assert segment not in raw(alice.db)
+    for segment in (b"xylophon", b"qwertzuiop", b"zanzibar", b"ypsilanti", encode([0.123456, 7.5])):
+        assert segment not in raw(alice.db).lower()
     assert not alice.forget(memory).forgotten
     assert not alice.forget("nonsense").forgotten
     assert_whole(alice.db)
+    for rest in alice.export_lines():
+        alice.forget(rest["id"])
+    with plain_connection(branch_of(alice.db).head()) as connection:
+        for table in ("memories", "memory_vectors", "memory_models", "memory_blocks", "memories_terms"):
+            assert connection.execute(f"SELECT count(*) FROM __memoturn_{table}").fetchall() == [(0,)]
 
 
 def test_forgetting_the_middle_of_a_chain_joins_its_ends(alice: Profile) -> None:
@@ -298,6 +303,14 @@ def test_sessions_are_counted_and_their_tasks_end_with_them(alice: Profile, cloc
     assert alice.end_session("s1").txid == before + 1
     with pytest.raises(InvalidRequestError, match="session_id is empty"):
         alice.end_session("")
+
+
+def test_a_session_of_turns_alone_ends_as_well(mt: Memoturn, alice: Profile) -> None:
+    mt.databases.create("acme--alice")
+    alice.db.turns.append("s", "user", "hello")
+    assert alice.end_session("s").turns == 0
+    assert alice.end_session("s", turns=True).turns == 1
+    assert alice.sessions() == []
 
 
 # Embeddings.

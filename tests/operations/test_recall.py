@@ -108,6 +108,13 @@ def test_a_topic_comes_before_every_score(alice: Profile) -> None:
     assert alice.recall(topic_key="user.die") == []
 
 
+def test_a_topic_comes_first_however_many_others_match_better(alice: Profile) -> None:
+    alice.ingest([{"type": "fact", "topic_key": "user.drink", "summary": "water"}])
+    alice.ingest([event(f"tea {number}", None) for number in range(50)])
+    for k in (1, 3):
+        assert summaries(alice, "tea", topic_key="user.drink", k=k)[0] == "water"
+
+
 def test_of_equals_the_newer_comes_first(alice: Profile, clock: ManualClock) -> None:
     alice.ingest([event("tea one", None), event("tea two", None)])
     clock.advance(1)

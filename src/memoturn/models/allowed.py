@@ -20,6 +20,8 @@ VALUE_PRAGMAS: Final = frozenset(
 )
 """These take a value: what to write, or the name of a table or an index."""
 CHECKING_PRAGMAS: Final = frozenset(("integrity_check", "quick_check"))
+OWN_PRAGMAS: Final = frozenset(("secure_delete",))
+"""These are for statements of our own."""
 WRITE_PRAGMAS: Final = frozenset(("defer_foreign_keys", "incremental_vacuum", "optimize"))
 
 FUNCTIONS: Final = frozenset(

@@ -188,6 +188,8 @@ class Guard:
         if name in allowed.WRITE_PRAGMAS:
             self.writes = True
             return _OK
+        if self.trusted and name in allowed.OWN_PRAGMAS:
+            return _OK
         if value is not None and not self.trusted and is_reserved(value):
             return self._refuse(f"names that begin with {allowed.RESERVED} are reserved")
         if name in (allowed.READ_PRAGMAS if value is None else allowed.VALUE_PRAGMAS):

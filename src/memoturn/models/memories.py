@@ -10,8 +10,9 @@ block has the same content on every branch and at every position, which is what 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from memoturn.base.errors import InvalidRequestError
@@ -281,9 +282,10 @@ def forget(connection: Connection, memory: bytes, stamps: Stamps) -> bool:
         return False
 
     def work() -> bool:
-        writing = _Writing(connection, 0, stamps)
-        writing.forget(memory)
-        writing.finish()
+        with _overwriting(connection):
+            writing = _Writing(connection, 0, stamps)
+            writing.forget(memory)
+            writing.finish()
         return True
 
     return transact(connection, None, work)
@@ -297,12 +299,13 @@ def end_session(connection: Connection, session_id: str, stamps: Stamps, turns: 
         return 0, 0
 
     def work() -> tuple[int, int]:
-        if tasks:
-            writing = _Writing(connection, 0, stamps)
-            for _seq, memory in tasks:
-                writing.forget(memory)
-            writing.finish()
-        return len(tasks), transcripts.forget_within(connection, session_id, stamps) if turns else 0
+        with _overwriting(connection):
+            if tasks:
+                writing = _Writing(connection, 0, stamps)
+                for _seq, memory in tasks:
+                    writing.forget(memory)
+                writing.finish()
+            return len(tasks), transcripts.forget_within(connection, session_id, stamps) if turns else 0
 
     return transact(connection, None, work)
 
@@ -319,6 +322,16 @@ def add_vectors(
         return added
 
     return transact(connection, None, work)
+
+
+@contextlib.contextmanager
+def _overwriting(connection: Connection) -> Iterator[None]:
+    """While it holds, SQLite overwrites what it frees, in pages that stay as in those that it lets go."""
+    connection.execute("PRAGMA secure_delete=ON").fetchall()
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA secure_delete=OFF").fetchall()
 
 
 class _Writing:
