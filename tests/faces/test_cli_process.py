@@ -81,7 +81,7 @@ def test_a_terminal_without_unicode_loses_nothing(run: Run) -> None:
     run("db", "create", "agent-42")
     for words, expected in (
         ((), "a\n\\xe9\n"),
-        (("--json",), '{"columns":["a"],"rows":[{"a":"é"}],"txid":0,"exact":true}\n'),
+        (("--json",), '{"columns":["a"],"types":[null],"rows":[{"a":"é"}],"txid":0,"exact":true}\n'),
     ):
         asked = run("sql", "agent-42", "SELECT 'é' AS a", *words, PYTHONIOENCODING="ascii")
         assert (asked.returncode, asked.stdout) == (0, expected)

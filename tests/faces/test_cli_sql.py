@@ -55,15 +55,16 @@ def test_answers_have_one_shape(agent: Cli) -> None:
     asked = agent("sql", "agent-42", "SELECT id, text FROM fact", "--json")
     assert asked.json == {
         "columns": ["id", "text"],
+        "types": ["INTEGER", None],
         "rows": [{"id": 1, "text": "likes tea"}],
         "txid": 2,
         "exact": True,
     }
     assert asked.err == "txid: 2\n"
     none = agent("sql", "agent-42", "SELECT id FROM fact WHERE id < 0", "--json")
-    assert none.json == {"columns": ["id"], "rows": [], "txid": 2, "exact": True}
+    assert none.json == {"columns": ["id"], "types": ["INTEGER"], "rows": [], "txid": 2, "exact": True}
     written = agent("sql", "agent-42", "DELETE FROM fact", "--json")
-    assert written.json == {"columns": [], "rows": [], "txid": 3, "exact": True}
+    assert written.json == {"columns": [], "types": [], "rows": [], "txid": 3, "exact": True}
 
 
 def test_tables_are_aligned_and_hold_no_control_characters(agent: Cli) -> None:
@@ -107,7 +108,10 @@ def test_a_script_is_one_transaction(agent: Cli) -> None:
     assert agent("sql", "agent-42", "SELECT count(*) AS n FROM fact").out == "n\n0\n"
     both = agent("sql", "agent-42", "SELECT 1 AS a; SELECT 2 AS b", "--json").json
     assert both == {
-        "results": [{"columns": ["a"], "rows": [{"a": 1}]}, {"columns": ["b"], "rows": [{"b": 2}]}],
+        "results": [
+            {"columns": ["a"], "types": [None], "rows": [{"a": 1}]},
+            {"columns": ["b"], "types": [None], "rows": [{"b": 2}]},
+        ],
         "txid": 3,
         "exact": True,
     }

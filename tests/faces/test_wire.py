@@ -29,12 +29,12 @@ SQL_VALUES = st.one_of(
 
 @given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "$base64", "c:1"]), SQL_VALUES, max_size=3)))
 def test_rows_come_back_as_they_were(rows):
-    found = memoturn.Rows(rows, ("a", "b", "$base64", "c:1"), 7)
+    found = memoturn.Rows(rows, ("a", "b", "$base64", "c:1"), 7, ("TEXT", "INT", None, None))
     found.exact = False
     done = wire.BatchResult([found], 7, False)
     back = answers.decode(wire.BatchResult, answers.encode(done))
     assert back == done
-    assert back.results[0].columns == found.columns
+    assert (back.results[0].columns, back.results[0].types) == (found.columns, found.types)
     assert (back.results[0].txid, back.results[0].exact) == (7, False)
     assert [[type(value) for value in row.values()] for row in back.results[0]] == [
         [type(value) for value in row.values()] for row in rows

@@ -208,6 +208,18 @@ def test_parameters_that_do_not_fit_are_refused(db: Database, params: object) ->
     assert values(db, "SELECT count(*) FROM u") == [0]
 
 
+def test_columns_are_told_with_the_types_they_were_declared_as(db: Database) -> None:
+    db.sql("CREATE TABLE typed(id INTEGER PRIMARY KEY, name VARCHAR(20), price DECIMAL(5, 2), plain)")
+    text = "SELECT id, name AS n, price, plain, count(*) AS c FROM typed"
+    types = ("INTEGER", "VARCHAR(20)", "DECIMAL(5, 2)", None, None)
+    for _ in range(2):
+        assert db.sql(text).types == db.batch([text]).results[0].types == types
+    assert db.sql(f"{text} WHERE id > 7 GROUP BY id").types == types
+    assert db.sql("DELETE FROM typed").types == ()
+    db.batch(["DROP TABLE typed", "CREATE TABLE typed(id TEXT, name, price, plain)"])
+    assert db.sql(text).types == ("TEXT", None, None, None, None)
+
+
 def test_columns_are_told_even_without_rows(db: Database) -> None:
     rows = db.sql("SELECT rowid AS id, v FROM t WHERE v = ?", [1])
     assert (rows, rows.columns, rows.txid) == ([], ("id", "v"), 1)

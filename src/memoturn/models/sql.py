@@ -174,12 +174,13 @@ def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int 
             cursor.fetchall()  # An incremental vacuum goes on only as long as it is asked to.
             return Rows((), (), txid)
         try:
-            columns = _distinct(tuple([column[0] for column in cursor.get_description()]))
+            columns, types = _described(cursor.get_description())
         except apsw.ExecutionCompleteError:
-            return Rows((), _columns_of(connection, sql), txid)
+            columns, types = _columns_of(connection, sql)
+            return Rows((), columns, txid, types)
         first = cursor.fetchone()
         if first is None:
-            return Rows((), columns, txid)
+            return Rows((), columns, txid, types)
         rows = [dict(zip(columns, first, strict=True))]
         left = budget.left
         if budget.parts > 1:  # Else SQLite's own memory bounds it, and most results have one row.
@@ -192,7 +193,7 @@ def run(connection: apsw.Connection, sql: str, params: Params | None, txid: int 
         if left < 0:
             raise result_too_large(budget.settings)
         budget.left = left
-        return Rows(rows, columns, txid)
+        return Rows(rows, columns, txid, types)
     except (apsw.Error, KeyError, TypeError, OverflowError, ValueError, PayloadTooLargeError) as error:
         if cursor is not None:
             # A statement that is left half run would hold the connection on its view.
@@ -242,27 +243,31 @@ def turns_foreign_keys_off(sql: str) -> bool:
     return isinstance(sql, str) and _FOREIGN_KEYS_OFF(sql) is not None
 
 
+Columns = tuple[tuple[str, ...], tuple[str | None, ...]]
+"""Their names, and as what they were declared."""
+
+
 @lru_cache(1024)
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+def _described(description: tuple[tuple[str, str | None], ...]) -> Columns:
     """Columns of one name are told apart as SQLite does it where it has to: `id`, `id:1`, `id:2`."""
     seen: set[str] = set()
     distinct = []
-    for name in names:
+    for name, _ in description:
         number, candidate = 0, name
         while candidate in seen:
             number += 1
             candidate = f"{name}:{number}"
         seen.add(candidate)
         distinct.append(candidate)
-    return tuple(distinct)
+    return tuple(distinct), tuple([declared or None for _, declared in description])
 
 
-def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
+def _columns_of(connection: apsw.Connection, sql: str) -> Columns:
     """The columns of a statement that gave no row; SQLite tells them only before it ends."""
-    columns: list[tuple[str, ...]] = []
+    columns: list[Columns] = []
 
     def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
-        columns.append(_distinct(tuple([column[0] for column in cursor.get_description()])))
+        columns.append(_described(cursor.get_description()))
         return False
 
     cursor = connection.cursor()
@@ -273,7 +278,7 @@ def _columns_of(connection: apsw.Connection, sql: str) -> tuple[str, ...]:
         return columns[0]
     except apsw.Error:
         pass
-    return ()
+    return (), ()
 
 
 def explain_on(connection: apsw.Connection, error: Exception, costly: bool = False) -> MemoturnError:

@@ -48,7 +48,7 @@ def test_sql_is_one_transaction_with_one_txid(server: Running, name: str) -> Non
         f"/v1/db/{name}/sql", json={"stmts": [{"q": "SELECT x FROM t WHERE x IS NOT ?", "params": [1]}]}
     )
     assert read.json()["results"] == [
-        {"columns": ["x"], "rows": [{"x": {"$base64": "AP8="}}, {"x": {"$float": "inf"}}]}
+        {"columns": ["x"], "types": [None], "rows": [{"x": {"$base64": "AP8="}}, {"x": {"$float": "inf"}}]}
     ]
     broken = server.http.post(
         f"/v1/db/{name}/sql",

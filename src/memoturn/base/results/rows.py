@@ -13,17 +13,25 @@ Params = Sequence[Value] | Mapping[str, Value]
 
 
 class Rows(list[dict[str, Value]]):
-    """The rows of a statement as dicts; `columns` names them in order.
+    """The rows of a statement as dicts; `columns` names them in order, and `types` says as what each was declared.
 
-    `txid` is the position that was read, or the head after a write; `exact` is False if it is the nearest to the one
-    that was asked for. Columns of one name are told apart: `id` and `id:1`.
+    A column that is no column of a table, but computed, has the type None. `txid` is the position that was read, or
+    the head after a write; `exact` is False if it is the nearest to the one that was asked for. Columns of one name
+    are told apart: `id` and `id:1`.
     """
 
-    __slots__ = ("columns", "exact", "txid")
+    __slots__ = ("columns", "exact", "txid", "types")
 
-    def __init__(self, rows: Sequence[dict[str, Value]], columns: tuple[str, ...], txid: int) -> None:
+    def __init__(
+        self,
+        rows: Sequence[dict[str, Value]],
+        columns: tuple[str, ...],
+        txid: int,
+        types: tuple[str | None, ...] = (),
+    ) -> None:
         super().__init__(rows)
         self.columns = columns
+        self.types = types
         self.txid = txid
         self.exact = True
 

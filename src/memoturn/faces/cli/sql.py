@@ -101,7 +101,7 @@ def _split(text: str) -> list[str]:
 
 
 def _shape(rows: Rows) -> dict[str, object]:
-    return {"columns": rows.columns, "rows": list(rows)}
+    return {"columns": rows.columns, "types": rows.types, "rows": list(rows)}
 
 
 def _write(rows: Rows) -> None:

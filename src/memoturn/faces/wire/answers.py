@@ -162,9 +162,10 @@ class Health(Struct, frozen=True):
 
 
 class RowsShape(Struct, frozen=True):
-    """The rows of a statement as objects, and the names of their columns in order."""
+    """The rows of a statement as objects, the names of their columns in order, and as what each was declared."""
 
     columns: list[str]
+    types: list[str | None]
     rows: list[dict[str, Any]]
 
 
@@ -257,14 +258,19 @@ class Shape(NamedTuple):
 
 
 def _batch_to(done: BatchResult) -> BatchShape:
-    results = [RowsShape(list(rows.columns), [row_to_json(row) for row in rows]) for rows in done.results]
+    results = [
+        RowsShape(list(rows.columns), list(rows.types), [row_to_json(row) for row in rows])
+        for rows in done.results
+    ]
     return BatchShape(results, done.txid, done.exact)
 
 
 def _batch_of(shape: BatchShape) -> BatchResult:
     results = []
     for one in shape.results:
-        rows = Rows([row_from_json(row) for row in one.rows], tuple(one.columns), shape.txid)
+        rows = Rows(
+            [row_from_json(row) for row in one.rows], tuple(one.columns), shape.txid, tuple(one.types)
+        )
         rows.exact = shape.exact
         results.append(rows)
     return BatchResult(results, shape.txid, shape.exact)

@@ -184,7 +184,7 @@ class Database(surface.Database):
     def sql(self, sql: str, params: Params | None = None) -> Rows:
         """Run one statement; one that writes is a transaction by itself.
 
-        Returns a list of dicts with `.columns` and `.txid`. Raises `SqlError` if SQLite refuses it, and
+        Returns a list of dicts with `.columns`, `.types` and `.txid`. Raises `SqlError` if SQLite refuses it, and
         `InvalidRequestError` if it is not allowed.
         """
         return self._transport.send(data.sql(self._address, sql, params))
