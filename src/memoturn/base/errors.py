@@ -165,8 +165,10 @@ class SegmentGoneError(UnavailableError):
 
         Unless the look was so long ago that what it found may have been removed since.
         """
-        if seconds >= grace:
-            return self
+        return self if seconds >= grace else self.as_damage()
+
+    def as_damage(self) -> CorruptError:
+        """What it is if there is no successor."""
         return CorruptError(
             f"{self.key} is missing, though it is still needed; bring it back from a replica or an earlier version "
             "of the bucket"

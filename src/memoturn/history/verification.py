@@ -108,8 +108,7 @@ class Restoring:
                 budget.spend(piece)
             problem = _complaints_of_sqlite(view, budget)
         except (CorruptError, NotFoundError, SegmentGoneError, TxidNotRetainedError, apsw.Error) as error:
-            self.check_whether_moved()
-            problem = str(error)
+            problem = self.problem_in(error)
         return Restored(txid, 0 if view is None else view.page_count, problem)
 
     def open(self, txid: TXID) -> View:
@@ -175,7 +174,12 @@ class Restoring:
         manifest = self._parents[parent, at] = manifest_of(self._manifests, parent, at)
         return manifest
 
-    def check_whether_moved(self) -> None:
+    def problem_in(self, error: Exception) -> str:
+        """What an error says of the position that was being restored. Raises `Moved` if it says nothing."""
+        self._check_whether_moved()
+        return str(error.as_damage() if isinstance(error, SegmentGoneError) else error)
+
+    def _check_whether_moved(self) -> None:
         """Raise `Moved` if a branch that takes part was written since we looked: it may have let go of segments."""
         try:
             moved = _differ(self._manifests.read(self._key).record, self.manifest)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from memoturn.base.errors import (
     BranchNotFoundError,
     CorruptError,
+    MemoturnError,
     NotFoundError,
     SegmentGoneError,
     TxidNotRetainedError,
@@ -91,10 +92,8 @@ class Drills:
             return
         except (CorruptError, NotFoundError, SegmentGoneError, TxidNotRetainedError) as error:
             with contextlib.suppress(Moved):
-                if restoring is not None:
-                    restoring.check_whether_moved()
-                found = Restored(txid or TXID(0), 0, str(error))
-                self._report(branch.db_uuid, branch.branch_id, found, began)
+                problem = str(error) if restoring is None else restoring.problem_in(error)
+                self._report(branch.db_uuid, branch.branch_id, Restored(txid or TXID(0), 0, problem), began)
             return
         if view.page_count * PAGE_SIZE > WHOLE:
             self._running = _Running(
@@ -107,7 +106,7 @@ class Drills:
     def _go_on(self, running: _Running, budget: Budget) -> None:
         budget.begin()
         left, began = self._rate * 60, self._clock.monotonic()
-        problem = None
+        failed: MemoturnError | None = None
         try:
             for piece in running.pieces:
                 budget.spend(piece)
@@ -115,14 +114,12 @@ class Drills:
                 if left <= 0:
                     return
         except (CorruptError, NotFoundError, SegmentGoneError) as error:
-            problem = str(error)
+            failed = error
         self._running = None
         with contextlib.suppress(Moved):
-            if problem is not None:
-                running.restoring.check_whether_moved()
-            self._report(
-                running.db_uuid, running.branch_id, Restored(running.txid, running.pages, problem), began
-            )
+            problem = None if failed is None else running.restoring.problem_in(failed)
+            found = Restored(running.txid, running.pages, problem)
+            self._report(running.db_uuid, running.branch_id, found, began)
 
     def _report(self, db_uuid: str, branch_id: str, found: Restored, began: float) -> None:
         now, took = self._clock.now_ms(), self._clock.monotonic() - began
