@@ -15,6 +15,7 @@ from memoturn.base.cache import GenerationalCache
 from memoturn.base.clock import format_time, ms_of, parse_time, time_of
 from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
+from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import UnixMs
 
 
@@ -124,3 +125,12 @@ def test_a_time_without_a_zone_is_not_guessed() -> None:
     with pytest.raises(InvalidRequestError, match="no time zone"):
         ms_of(datetime(2026, 1, 1))
     assert ms_of(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)) == 1000
+
+
+@pytest.mark.parametrize(
+    "settings", [{"gc_grace_secs": 0}, {"pitr_retention_secs": -1}, {"pitr_snapshot_retention_secs": -1}]
+)
+def test_a_history_that_cannot_be_kept_is_refused(settings: dict[str, int]) -> None:
+    """Without a grace period a collection would remove what somebody is just about to link."""
+    with pytest.raises(InvalidRequestError):
+        HistorySettings(**settings)

@@ -71,10 +71,6 @@ def test_a_store_that_is_always_too_slow_is_reported() -> None:
         Bench().publish(301, 301, 301)
 
 
-def test_without_grace_there_is_nothing_to_wait_for() -> None:
-    assert len(Bench(grace=0).publish(301).segments) == 2
-
-
 def test_a_publisher_that_was_stopped_on_its_way_to_the_manifest_looks_at_the_time_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -147,6 +147,7 @@ def test_where_the_store_is_taken_from(
         {"MEMOTURN_HOT_CAP": "0"},
         {"MEMOTURN_HOT_CAP": "many"},
         {"MEMOTURN_PAGE_CACHE_BYTES": "-1"},
+        {"MEMOTURN_GC_GRACE_SECS": "0"},
         {"MEMOTURN_SHIP_INTERVAL_MS": "0"},
         {"MEMOTURN_OBJECT_STORE": "file:///srv/elsewhere"},
         {"MEMOTURN_OBJECT_STORE": "file:///objects"},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from memoturn.base.errors import InvalidRequestError
+
 Durability = Literal["standard", "durable"]
 MIB = 1 << 20
 
@@ -46,13 +48,25 @@ class HistorySettings:
     pitr_snapshot_retention_secs: int = 30 * 86_400
     """For so long snapshots can be restored, one at least for each day with commits."""
     gc_grace_secs: int = 600
-    """What nothing needs any more is removed after so long, for the sake of those who still read it."""
+    """What nothing needs any more is removed after so long, for the sake of those who still read it.
+
+    At least 1, and the same for all who use a store: who is about to link a segment relies on it.
+    """
     max_depth: int = 8
     """Hops to a parent or an earlier self behind a head, beyond which it gets a base of its own."""
     work_share: float = 0.25
     """The part of the time that background work may take."""
     work_bytes_per_second: int = 32 * MIB
     """How much background work may copy."""
+
+    def __post_init__(self) -> None:
+        if self.gc_grace_secs < 1:
+            raise InvalidRequestError(
+                f"gc_grace_secs={self.gc_grace_secs!r} would let a collection remove what somebody is about to use; "
+                "give at least 1"
+            )
+        if min(self.pitr_retention_secs, self.pitr_snapshot_retention_secs) < 0:
+            raise InvalidRequestError("a retention window cannot be negative; 0 keeps the head alone")
 
     @property
     def longest_secs(self) -> int:

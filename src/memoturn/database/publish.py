@@ -71,7 +71,7 @@ class Publisher:
             made = put(upload)
 
             def wish(manifest: Manifest, upload: Upload = upload, made: T = made) -> Manifest:
-                if self._grace > 0 and upload.age() > self._grace / 2:
+                if upload.age() > self._grace / 2:
                     raise StaleUploadError("it was put too long ago to be linked")
                 return link(manifest, made)
 

@@ -391,7 +391,7 @@ class Collector:
         except (ObjectNotFound, ConflictError):
             return False
         ours = held.record.seq == seq + 1 and held.record.removal == "name"
-        if not ours or (clock.monotonic() - began) * 4000 > max(self.grace_ms, 1000):
+        if not ours or (clock.monotonic() - began) * 4000 > self.grace_ms:
             return False
         bucket.delete_once(record.key)
         self.env.manifests.forget(record.key)

@@ -51,7 +51,7 @@ def create_as(
 
     def check_quick() -> None:
         grace = engine.settings.history.gc_grace_secs
-        if 0 < grace < 2 * (engine.clock.monotonic() - began):
+        if grace < 2 * (engine.clock.monotonic() - began):
             raise UnavailableError(
                 f"database {name!r} was not created: the store took more than {grace / 2:g} s, half of "
                 "MEMOTURN_GC_GRACE_SECS; try again"

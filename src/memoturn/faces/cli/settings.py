@@ -82,7 +82,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
             pitr_snapshot_retention_secs=given.number(
                 "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS", defaults.history.pitr_snapshot_retention_secs, 0
             ),
-            gc_grace_secs=given.number("MEMOTURN_GC_GRACE_SECS", defaults.history.gc_grace_secs, 0),
+            gc_grace_secs=given.number("MEMOTURN_GC_GRACE_SECS", defaults.history.gc_grace_secs, 1),
         ),
         maintenance=MaintenanceSettings(
             on=given.choice("MEMOTURN_MAINTENANCE", _ON_OFF, "on" if defaults.maintenance.on else "off")
