@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from memoturn.base.settings import MaintenanceSettings, Settings
 from memoturn.faces.embedded.client import Database, Memoturn
 from tests.support import ManualClock
+
+# How long an example takes says how busy the machine is, not whether a property holds.
+settings.register_profile(
+    "memoturn",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("memoturn")
 
 QUIET: Final = Settings(maintenance=MaintenanceSettings(on=False))
 

@@ -53,10 +53,26 @@ def tool(name: str) -> str:
     return found
 
 
+def _ports() -> Iterator[int]:
+    """Ports that the system gives to nobody by itself, each worker of the tests its own, from anywhere on."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = range(10_000 + worker % 16, 32_000, 16)
+    begin = os.getpid() % len(own)
+    while True:
+        yield from own[begin:]
+        begin = 0
+
+
+_next_ports = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback on which nobody listens, and that nobody takes before its asker does."""
+    for port in _next_ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always a next one")
 
 
 @contextlib.contextmanager

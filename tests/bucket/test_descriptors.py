@@ -10,25 +10,22 @@ from pathlib import Path
 from memoturn.bucket import ObjectNotFound
 from memoturn.bucket.descriptors import Descriptors
 from tests.bucket.files import open_at
+from tests.support import open_files
 
 # Open files
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else -1
 
 
 def test_open_files_are_bounded_and_let_go_of(tmp_path: Path) -> None:
     bucket = open_at(tmp_path, open_files=8)
     for i in range(40):
         bucket.put(f"{i}", b"%02d" % i)
-    before = open_descriptors()
+    before = open_files()
     for _ in range(3):
         for i in range(40):
             assert bucket.get_range(f"{i}", 0, 2) == b"%02d" % i
-    assert open_descriptors() <= before + 8
+    assert open_files() <= before + 8
     bucket.close()
-    assert open_descriptors() == before
+    assert open_files() == before
 
 
 def test_files_in_use_stay_open_when_others_are_evicted(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def test_a_thread_waits_for_another_no_longer_than_for_a_process(
     waiting = threading.Thread(target=wait, daemon=True)
     with locks.hold("a"):
         waiting.start()
-        waiting.join(5)
+        waiting.join(60)
         assert told
     assert "another thread" in told[0]
     with locks.hold("a"):

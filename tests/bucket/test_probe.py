@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,19 +101,25 @@ class ReadsStale(Remote):
 class ChecksThenCreates(Remote):
     def __init__(self) -> None:
         super().__init__()
-        self.together = threading.Barrier(2)
+        self.first: set[object] = set()
+        self.second: defaultdict[object, threading.Event] = defaultdict(threading.Event)
 
     def create(self, key: str, body: bytes, landed: LandedCheck | None = None) -> Version:
         if key not in self._objects:
-            self.meet()
+            self.meet(key)
             return self.force(key, body)
         return super().create(key, body)
 
-    def meet(self) -> None:
-        try:
-            self.together.wait(0.2)
-        except threading.BrokenBarrierError:
-            self.together.reset()
+    def meet(self, what: object) -> None:
+        """Whoever races for something and is the first waits for the second."""
+        if threading.current_thread() is threading.main_thread():
+            return
+        with self.gate:
+            second = self.second[what]
+            if what in self.first:
+                second.set()
+            self.first.add(what)
+        second.wait(20)
 
 
 class ChecksThenReplaces(ChecksThenCreates):
@@ -121,7 +128,7 @@ class ChecksThenReplaces(ChecksThenCreates):
 
     def replace(self, key: str, body: bytes, version: Version, landed: LandedCheck | None = None) -> Version:
         if MemoryBucket.get(self, key)[1] == version:
-            self.meet()
+            self.meet((key, version))
             return self.force(key, body)
         return super().replace(key, body, version)
 

@@ -232,7 +232,7 @@ def test_a_process_that_deleted_something_lets_others_write_it_when_they_take_th
 ) -> None:
     """Deleting gives up the lock, as nobody could ask for it any more."""
     fork = mt.db("x").branch.create("f")
-    with Program(file_url, busy_timeout=2.0) as other:
+    with Program(file_url) as other:
         fork.sql("INSERT INTO t VALUES (1)")
         token = fork.branch.delete().undo if what == "branch" else mt.databases.delete("x").undo
         other.do("undo", "x", token)
@@ -280,7 +280,7 @@ def test_a_long_write_on_one_branch_keeps_no_other_from_being_handed_over(
     writer = threading.Thread(target=lambda: branch_of(one).write(work))
     writer.start()
     inside.wait()
-    other = open_store(file_url, settings=Settings(commit=CommitSettings(busy_timeout=2.0)), clock=None)
+    other = open_store(file_url, settings=PATIENT, clock=None)
     try:
         with pytest.raises(BusyError):
             open_store(file_url, settings=HASTY, clock=None).db("x").sql("INSERT INTO t VALUES ('refused')")

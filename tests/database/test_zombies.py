@@ -384,7 +384,8 @@ def test_stopped_writer_of_a_branch_that_was_replaced_touches_nothing(
                 patient.db(f"{DB}@work").branch.delete()
         deleted = {key for op, _ in child.acknowledged for key in op.keys}
         opened.db(DB).branch.create("work")
-        opened.db(f"{DB}@work").sql("INSERT INTO t VALUES(7, x'')")
+        with open_store(str(store)) as patient:  # The child may have it by now.
+            patient.db(f"{DB}@work").sql("INSERT INTO t VALUES(7, x'')")
         os.kill(child.pid, signal.SIGCONT)
         heard = listen_to_the_end(child)
         # It learns of the deletion, or goes on with the new branch like any other process; keys tell which.

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -75,7 +75,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(document=st.dictionaries(ANY_TEXT.filter(lambda name: name != "_id"), ANY_JSON, max_size=5))
 def test_any_json_object_comes_back_field_for_field(db: Database, document: dict[str, Any]) -> None:
     before = copy.deepcopy(document)
@@ -370,6 +370,4 @@ def by_id(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 TestCollections = Collections.TestCase
-TestCollections.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestCollections.settings = settings(max_examples=60, stateful_step_count=25)

@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -247,7 +247,7 @@ TEXT = st.text(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(st.sets(TEXT, max_size=12), st.just("") | TEXT, st.integers(1, 5))
 @example({"\U0010ffff", "a"}, "\U0010ffff", 1)
 def test_a_prefix_finds_what_begins_with_it(keys: set[str], prefix: str, limit: int) -> None:
@@ -505,9 +505,7 @@ class Keys(Branching):
 
 
 TestKeys = Keys.TestCase
-TestKeys.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestKeys.settings = settings(max_examples=80, stateful_step_count=30)
 
 
 def test_keys_are_there_in_an_exported_file(db: Database, tmp_path: Path) -> None:

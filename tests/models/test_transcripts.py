@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -233,7 +233,7 @@ def test_vectors_are_found_by_their_angle(db: Database) -> None:
     assert [t.score for t in found] == pytest.approx(expected, abs=1e-6)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(
     query=st.text(max_size=40)
     | st.lists(st.sampled_from(['"', "*", "NEAR", "OR", "tea", "-", "(", "_", ":"])).map(" ".join)
@@ -355,6 +355,4 @@ class Sessions(Branching):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestSessions.settings = settings(max_examples=30, stateful_step_count=25)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
@@ -357,9 +357,7 @@ class Collections(Branching):
 
 
 TestCollections = Collections.TestCase
-TestCollections.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestCollections.settings = settings(max_examples=40, stateful_step_count=25)
 
 
 def test_vectors_are_plain_rows_in_an_exported_file(db: Database) -> None:

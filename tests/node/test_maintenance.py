@@ -505,9 +505,11 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     program = """
 import sys, time
 from memoturn import Memoturn, Settings
-from memoturn.base.settings import HistorySettings, MaintenanceSettings
+from memoturn.base.settings import CommitSettings, HistorySettings, MaintenanceSettings
 settings = Settings(
-    history=HistorySettings(gc_grace_secs=4, work_share=1.0), maintenance=MaintenanceSettings(idle_secs=0.3)
+    commit=CommitSettings(busy_timeout=60.0),
+    history=HistorySettings(gc_grace_secs=4, work_share=1.0),
+    maintenance=MaintenanceSettings(idle_secs=0.3),
 )
 with Memoturn(sys.argv[1], settings=settings) as mt:
     print("open", flush=True)

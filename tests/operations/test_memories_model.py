@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -244,7 +244,5 @@ class Remembering(RuleBasedStateMachine):
             assert counts == wanted
 
 
-Remembering.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+Remembering.TestCase.settings = settings(max_examples=60, stateful_step_count=20)
 TestMemoriesAreThoseOfTheModel = Remembering.TestCase

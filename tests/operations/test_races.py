@@ -192,7 +192,7 @@ def test_the_token_of_a_promotion_goes_back_to_what_it_took_the_place_of() -> No
 def test_what_a_neighbour_was_told_is_kept_comes_back_with_the_branch(
     open_store: Callable[..., Memoturn], file_url: str
 ) -> None:
-    commit = CommitSettings(busy_timeout=0.3, ship_interval_ms=60_000)
+    commit = CommitSettings(busy_timeout=10.0, ship_interval_ms=60_000)
     one, two = (open_store(file_url, clock=None, settings=Settings(commit=commit)) for _ in range(2))
     one.databases.create("x")
     fork = one.db("x").branch.create("f")
