@@ -126,7 +126,7 @@ def _s3(port: int) -> Service:
 def moto(directory: Path) -> Iterator[Service]:
     """Amazon S3 as moto imitates it."""
     port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("moto_server.py")), str(port)]
     with running(command, port, directory / "log"):
         yield _s3(port)
 
