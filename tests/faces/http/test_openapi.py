@@ -91,9 +91,10 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @schemathesis.serializer("application/vnd.sqlite3", "application/x-ndjson")
-def lines(_context: object, value: object) -> bytes:
-    """Lines of JSON, or what is none."""
-    return value if isinstance(value, bytes) else msgspec.json.encode(value) + b"\n"
+def as_they_are(_context: object, value: object) -> bytes:
+    """Bytes as they are, and anything else as a line of JSON."""
+    data = getattr(value, "data", value)
+    return data if isinstance(data, bytes) else msgspec.json.encode(data, enc_hook=str) + b"\n"
 
 
 # What ends databases, or waits, is left out of the crowd; the rest is asked for real.

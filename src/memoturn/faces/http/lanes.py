@@ -96,9 +96,9 @@ class Lane:
         return cast("asyncio.Future[T]", job.future)
 
     @property
-    def waiting(self) -> int:
-        """How much work has not begun."""
-        return sum(len(line.waiting) for line in self._lines.values())
+    def busy(self) -> int:
+        """How much work waits or is being done."""
+        return sum(len(line.waiting) + line.threads for line in self._lines.values())
 
     def _hand_out(self, line: _Line) -> None:
         line.threads += 1
@@ -132,6 +132,8 @@ class Lane:
 
     def _do(self, job: Job) -> None:
         deadline = job.deadline
+        if job.future.cancelled():
+            return
         try:
             if deadline.is_over(self._monotonic()):
                 raise deadline.error()

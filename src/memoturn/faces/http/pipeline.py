@@ -135,6 +135,11 @@ class Pipeline:
             for lane in self._lanes:
                 await lane.close()
 
+    @property
+    def busy(self) -> int:
+        """How much work waits for threads, or is being done by them."""
+        return sum(lane.busy for lane in self._lanes or ())
+
     # A request.
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -308,6 +313,9 @@ class Pipeline:
                     return refused(sent.error(round(waited, 3)), sent.txid)
                 await asyncio.sleep(_POLL[min(attempt, len(_POLL) - 1)])
             raise AssertionError
+        except asyncio.CancelledError:
+            call.deadline.call_off("the request was given up")
+            raise
         finally:
             self._watched.pop(call, None)
             watcher = self._watchers.pop(call, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from memoturn.base.errors import UnavailableError
 from memoturn.faces.http.call import Call
@@ -21,34 +22,62 @@ _PREFIX: Final = "body-"
 async def spool(call: Call, pieces: AsyncIterator[bytes], lane: Lane) -> None:
     """Write a body to a file, which becomes `call.spooled`. Raises `UnavailableError` if the disk is full."""
     key = None if call.address is None else call.address.database
+    directory = call.context.spool
+    pending: asyncio.Future[_File] | None = None
 
-    def begin() -> int:
-        call.context.spool.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=call.context.spool)
-        call.spooled = Path(name)
-        return fd
+    async def run(work: Callable[[], _File]) -> _File:
+        # A thread may have the file in hand when the request is given up: then it is closed when that is done.
+        nonlocal pending
+        pending = lane.submit(key, work, call.deadline)
+        return await asyncio.shield(pending)
 
-    fd = -1
+    def discard(done: asyncio.Future[_File]) -> None:
+        if file is not None:
+            _remove(file)
+        elif not done.cancelled() and done.exception() is None:
+            _remove(done.result())
+
+    file: _File | None = None
     try:
-        fd = await lane.submit(key, begin, call.deadline)
+        file = await run(partial(_begin, directory))
         waiting = bytearray()
         async for piece in pieces:
             waiting += piece
             if len(waiting) >= _AT_ONCE:
-                await lane.submit(key, partial(_write, fd, bytes(waiting)), call.deadline)
+                await run(partial(_write, file, bytes(waiting)))
                 waiting.clear()
-        await lane.submit(key, partial(_write, fd, bytes(waiting)), call.deadline)
-    except OSError as error:
-        raise UnavailableError(f"the body cannot be spooled: {error.strerror}") from error
-    finally:
-        if fd >= 0:
-            os.close(fd)
+        await run(partial(_write, file, bytes(waiting)))
+    except BaseException as error:
+        if pending is not None:
+            pending.add_done_callback(discard)
+        if isinstance(error, OSError):
+            raise UnavailableError(f"the body cannot be spooled: {error.strerror}") from error
+        raise
+    os.close(file.fd)
+    call.spooled = file.path
 
 
-def _write(fd: int, data: bytes) -> None:
+class _File(NamedTuple):
+    fd: int
+    path: Path
+
+
+def _begin(directory: Path) -> _File:
+    directory.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=directory)
+    return _File(fd, Path(name))
+
+
+def _write(file: _File, data: bytes) -> _File:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[os.write(file.fd, view) :]
+    return file
+
+
+def _remove(file: _File) -> None:
+    os.close(file.fd)
+    file.path.unlink(missing_ok=True)
 
 
 def sweep(directory: Path) -> None:
