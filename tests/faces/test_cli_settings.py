@@ -38,6 +38,7 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_EMBEDDER_MODEL": (None, "default"),
         "MEMOTURN_EMBEDDER_KEY": (None, "default"),
         "MEMOTURN_AUTH": (None, "default"),
+        "MEMOTURN_TOKEN": (None, "default"),
         "MEMOTURN_PLATFORM_KEY": (None, "default"),
         "MEMOTURN_AUTH_KEY": (None, "default"),
         "MEMOTURN_AUTH_OLD_KEYS": (None, "default"),
@@ -82,6 +83,7 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_PLATFORM_KEY": "secret 1",
         "MEMOTURN_AUTH_KEY": "secret 2",
         "MEMOTURN_AUTH_OLD_KEYS": "secret 3",
+        "MEMOTURN_TOKEN": "secret 4",
         "MEMOTURN_LISTEN": "[::1]:0",
         "MEMOTURN_BODY_BYTES": "1",
         "MEMOTURN_CONTROL_BODY_BYTES": "2",
@@ -110,6 +112,7 @@ def test_variables_reach_the_settings() -> None:
     assert history.gc_grace_secs == 30
     assert settings.maintenance.on is False
     assert settings.data_dir == "/var/lib/memoturn"
+    assert configuration.token == "secret 4"
     assert configuration.auth == AuthSettings("on", "secret 1", "secret 2", "secret 3")
     assert configuration.server == ServerSettings(
         "[::1]:0", 1, 2, 3, 4096, 5, 6, 0, 8, 0, 10, 11, 12, 13, 14, True

@@ -1,4 +1,4 @@
-"""Making a function into a command: `--url` and `--json` for each of them, and one way to fail."""
+"""Making a function into a command: `--url`, `--token` and `--json` for each of them, and one way to fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ P = ParamSpec("P")
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The store to work on; else MEMOTURN_URL, else file:./data."),
+    typer.Option(
+        "--url", metavar="URL", help="The server or store to work on; else MEMOTURN_URL, else file:./data."
+    ),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", metavar="TOKEN", help="What a server is to be shown; else MEMOTURN_TOKEN."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -72,25 +78,33 @@ def command(
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
     """Make a function that takes a session into a command of `app`.
 
-    The command has the function's other parameters, `--url` and `--json`. A parameter called `db` is the
+    The command has the function's other parameters, `--url`, `--token` and `--json`. A parameter called `db` is the
     address that hints speak of.
     """
 
     def register(
         function: Callable[Concatenate[Session, P], None],
     ) -> Callable[Concatenate[Session, P], None]:
-        def call(context: typer.Context, url: str | None, as_json: bool, **given: Any) -> None:
+        def call(
+            context: typer.Context, url: str | None, server_token: str | None, as_json: bool, **given: Any
+        ) -> None:
             before = context.find_root().params
-            code = _run(function, url or before["url"], as_json or before["as_json"], given)
+            wanted = (
+                url or before["url"],
+                server_token or before["server_token"],
+                as_json or before["as_json"],
+            )
+            code = _run(function, *wanted, given)
             if code != Exit.DONE:
                 raise typer.Exit(code)
 
         hints = get_type_hints(function, include_extras=True)
-        hints |= {"context": typer.Context, "url": Url, "as_json": Json}
+        hints |= {"context": typer.Context, "url": Url, "server_token": Token, "as_json": Json}
         own = list(inspect.signature(function).parameters.values())[1:]
         shared = [
             inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY),
             inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None),
+            inspect.Parameter("server_token", inspect.Parameter.KEYWORD_ONLY, default=None),
             inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False),
         ]
         parameters = [
@@ -104,9 +118,15 @@ def command(
     return register
 
 
-def _run(function: Callable[..., None], url: str | None, as_json: bool, given: dict[str, Any]) -> Exit:
+def _run(
+    function: Callable[..., None],
+    url: str | None,
+    token: str | None,
+    as_json: bool,
+    given: dict[str, Any],
+) -> Exit:
     try:
-        session = Session(configure(url, os.environ), as_json)
+        session = Session(configure(url, os.environ, token), as_json)
         try:
             function(session, **given)
         finally:

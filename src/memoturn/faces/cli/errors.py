@@ -48,7 +48,10 @@ _HINTS: Final = {
     "branch_expired": "`memoturn branch list {db}` shows the branches that are left",
     "checkpoint_not_found": "`memoturn branch checkpoints list {address}` shows the checkpoints",
     "txid_not_retained": "`memoturn branch restore-points {address}` shows what can be reached",
+    "unauthorized": "show the server a token: --token, or MEMOTURN_TOKEN; `memoturn token create` mints one",
+    "forbidden": "`memoturn token create` mints a token with another scope",
 }
+_CANNOT_BE_REACHED: Final = "cannot be reached"
 
 
 def exit_code(error: MemoturnError) -> Exit:
@@ -58,9 +61,12 @@ def exit_code(error: MemoturnError) -> Exit:
 
 def hint_for(error: MemoturnError, address: str | None) -> str | None:
     """A command that helps on, for what was asked of `address`."""
+    if error.code == "unavailable" and _CANNOT_BE_REACHED in str(error):
+        return "`memoturn serve` starts a server; --url, or MEMOTURN_URL, says where it is"
     hint = _HINTS.get(error.code)
-    if hint is None or address is None:
+    if hint is None or (address is None and "{" in hint):
         return None
+    address = address or ""
     branch_address = address.partition(":")[0]
     return hint.format(db=branch_address.partition("@")[0], address=branch_address)
 

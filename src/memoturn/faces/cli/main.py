@@ -25,9 +25,10 @@ from memoturn.faces.cli import (
     memory,
     serve,
     sql,
+    token,
     vectors,
 )
-from memoturn.faces.cli.command import Group, Json, Url, command
+from memoturn.faces.cli.command import Group, Json, Token, Url, command
 from memoturn.faces.cli.demo.command import demo
 from memoturn.faces.cli.errors import Exit, report
 
@@ -48,6 +49,7 @@ _ORDER: Final = [
     "why-retained",
     "retain",
     "maintenance",
+    "token",
     "init",
     "config",
     "demo",
@@ -128,6 +130,7 @@ command(app, "why-retained")(collect.why_retained)
 command(app, "retain")(maintenance.retain)
 app.add_typer(maintenance.app, name="maintenance")
 command(app, "serve")(serve.serve)
+app.add_typer(token.app, name="token")
 command(app, "init")(init.init)
 command(app, "config")(config.config)
 command(app, "demo")(demo)
@@ -145,12 +148,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     url: Url = None,
+    server_token: Token = None,
     as_json: Json = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """`--url` and `--json` may also stand before the command; the session looks for them here."""
+    """`--url`, `--token` and `--json` may also stand before the command; the session looks for them here."""
 
 
 def run() -> None:

@@ -34,7 +34,7 @@ def serve(
         from memoturn.faces.http.serve import serve as run
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed; pip install 'memoturn[server]'") from None
-    url, home, settings, _, embedding, auth, server = session.configuration
+    url, home, settings, _, embedding, auth, server, _ = session.configuration
     if url.startswith("http"):
         raise UsageError(f"{url} is a server itself; name a store, such as --url file:./data")
     if listen is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from memoturn.base.embedding import Embedder
 from memoturn.base.errors import NotFoundError
@@ -14,6 +14,8 @@ from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.settings import LOCAL, Configuration, Embedding
 
 if TYPE_CHECKING:
+    from memoturn.faces.client.sync.client import Memoturn as Server
+    from memoturn.faces.client.sync.tokens import Tokens
     from memoturn.faces.embedded.client import Database, Memoturn
 
 
@@ -24,6 +26,7 @@ class Session:
         self.configuration = configuration
         self.as_json = as_json
         self._memory: Memoturn | None = None
+        self._remote: Server | None = None
 
     def memory(self, create: bool = False, embed: bool = False) -> Memoturn:
         """The store. One of files has to be there already, unless the command may `create` it.
@@ -47,11 +50,9 @@ class Session:
             self.configuration.settings,
             self.configuration.embedding,
         )
-        if url.startswith("http"):
-            raise UsageError(
-                f"{url} is a server, and this release has no client for one yet; "
-                "work on a store, such as --url file:./data"
-            )
+        if self.is_remote:
+            # Its surface is that of the embedded one, as a test of the signatures of both holds.
+            return cast("Memoturn", self._server())
         if home is not None and not create and not (home / "objects").is_dir():
             raise NotFoundError(
                 f"there is no store at {home} yet; `memoturn db create` and `memoturn db import` make one, "
@@ -61,10 +62,31 @@ class Session:
 
         return Memoturn(url, settings=settings, embedder=embedder_of(embedding) if embed else None)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server is named, and not a store."""
+        return self.configuration.url.startswith(("http://", "https://"))
+
+    def tokens(self) -> Tokens:
+        """The tokens of the server."""
+        if not self.is_remote:
+            raise UsageError("tokens are minted by a server; name it: --url http://127.0.0.1:8080")
+        return self._server().tokens
+
+    def _server(self) -> Server:
+        from memoturn.faces.client.sync.client import Memoturn as Server
+
+        if self._remote is None:
+            where = self.configuration
+            durability = where.settings.commit.durability
+            self._remote = Server(where.url, token=where.token, durability=durability)
+        return self._remote
+
     def close(self) -> None:
         """Ship what was committed, and let go of the store."""
-        if self._memory is not None:
-            self._memory.close()
+        for client in (self._remote, self._memory):
+            if client is not None:
+                client.close()
 
     # Answers.
 
@@ -96,8 +118,14 @@ class Session:
         """Tell the txid that was reached or read, and what there is to note about it, where it is in nobody's way."""
         if txid is not None:
             sys.stdout.flush()
-            for line in (f"txid: {txid}", *(f"note: {note}" for note in notes)):
-                print(line, file=sys.stderr)
+            print(f"txid: {txid}", file=sys.stderr)
+            for note in notes:
+                self.remark(note)
+
+    def remark(self, note: str) -> None:
+        """Tell what there is to note about an answer, where it is in nobody's way."""
+        sys.stdout.flush()
+        print(f"note: {note}", file=sys.stderr)
 
 
 def embedder_of(embedding: Embedding | None) -> Embedder | None:

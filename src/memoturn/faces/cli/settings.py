@@ -47,6 +47,8 @@ class Configuration(NamedTuple):
     embedding: Embedding | None
     auth: AuthSettings
     server: ServerSettings
+    token: str | None
+    """What a server is shown: a token, or the platform key of the installation."""
 
 
 class Embedding(NamedTuple):
@@ -57,8 +59,8 @@ class Embedding(NamedTuple):
     key: str | None
 
 
-def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
-    """Put settings together: `--url` goes before variables, variables before defaults.
+def configure(url: str | None, environ: Mapping[str, str], token: str | None = None) -> Configuration:
+    """Put settings together: `--url` and `--token` go before variables, variables before defaults.
 
     Raises `UsageError` for a value that cannot be meant.
     """
@@ -94,6 +96,7 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         data_dir=given.directory("MEMOTURN_DATA_DIR", defaults.data_dir),
     )
     embedding = _embedding(given)
+    token = given.secret("MEMOTURN_TOKEN", token)
     auth = _auth(given)
     server = _server(given)
     store, origin = _store(url, environ, settings.data_dir)
@@ -106,7 +109,9 @@ def configure(url: str | None, environ: Mapping[str, str]) -> Configuration:
         given.shown = [setting for setting in given.shown if setting.name != "MEMOTURN_DATA_DIR"]
     elif not store.startswith("http"):
         where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
-    return Configuration(store, home, settings, where + given.shown, embedding, auth, server)
+    return Configuration(
+        store, home, settings, where + given.shown, embedding, auth, server, token or auth.platform_key
+    )
 
 
 def _embedding(given: _Given) -> Embedding | None:
@@ -168,10 +173,10 @@ class _Given:
         value = self._environ.get(name) or None
         return cast("str | None", self._keep(name, value, default))
 
-    def secret(self, name: str) -> str | None:
+    def secret(self, name: str, flag: str | None = None) -> str | None:
         """A text that is never shown."""
-        value = self._environ.get(name) or None
-        self._keep(name, None if value is None else "(set)", None)
+        value = flag or self._environ.get(name) or None
+        self._keep(name, None if value is None else "(set)", None, "flag" if flag else "env")
         return value
 
     def directory(self, name: str, default: str) -> str:
@@ -198,8 +203,12 @@ class _Given:
             raise UsageError(f"{name}={text!r} is no whole number from {least} on")
         return cast("int", self._keep(name, int(text), default))
 
-    def _keep(self, name: str, value: str | int | None, default: str | int | None) -> str | int | None:
-        self.shown.append(Setting(name, default, "default") if value is None else Setting(name, value, "env"))
+    def _keep(
+        self, name: str, value: str | int | None, default: str | int | None, origin: Origin = "env"
+    ) -> str | int | None:
+        self.shown.append(
+            Setting(name, default, "default") if value is None else Setting(name, value, origin)
+        )
         return self.shown[-1].value
 
 
@@ -218,8 +227,8 @@ def _checked(url: str, given_by: str) -> str:
     scheme, colon, rest = url.partition(":")
     if not colon or scheme not in _SCHEMES:
         raise UsageError(
-            f"{given_by} {url!r} is no store; write file:./data, memory:, s3://bucket/prefix, gs://bucket/prefix "
-            "or az://container/prefix"
+            f"{given_by} {url!r} is no store; write file:./data, memory:, s3://bucket/prefix, gs://bucket/prefix, "
+            "az://container/prefix, or http://host:port for a server"
         )
     if scheme == "file" and rest.startswith("//."):
         return f"file:{rest[2:]}"

@@ -54,7 +54,7 @@ class Call(Generic[T]):
         body: bytes | None,
         keyed: bool,
         missing: bool,
-        once: bool,
+        natural: bool,
     ) -> None:
         self.method = route.method
         self.target = path_of(route, names) + _query(query)
@@ -62,7 +62,7 @@ class Call(Generic[T]):
         self.body = body
         self.read = read
         self.keyed = keyed
-        self.natural = not keyed and route.repeatable and not once
+        self.natural = natural
         self.long = route.long
         self.missing = missing
 
@@ -97,13 +97,13 @@ def call(
     sent: dict[str, str] | None = None,
     keyed: bool | None = None,
     missing: bool = False,
-    once: bool = False,
+    natural: bool | None = None,
 ) -> Call[T]:
     """A call of a route.
 
     `at` is told in headers, where the path does not. A call that writes is `keyed` unless it says otherwise, where
-    its route takes a key. With `missing` an answer that there is no such thing means None. What is sent `once` has a
-    body that cannot be sent again.
+    its route takes a key. With `missing` an answer that there is no such thing means None. It is
+    `natural` if its route is repeatable, unless it says otherwise.
     """
     route = BY_NAME[name]
     given = {} if sent is None else sent
@@ -115,7 +115,9 @@ def call(
         given.setdefault("content-type", str(route.body))
     if keyed is None:
         keyed = route.need != "read" and headers.IDEMPOTENCY_KEY in route.headers
-    return Call(route, names, read, query or {}, given, body, keyed, missing, once)
+    if natural is None:
+        natural = route.repeatable and not keyed
+    return Call(route, names, read, query or {}, given, body, keyed, missing, natural)
 
 
 def data(

@@ -62,7 +62,7 @@ from memoturn.base.results.memories import (
     MemorySession,
 )
 from memoturn.base.results.rows import BatchResult, Rows, Value
-from memoturn.base.results.tokens import Minted
+from memoturn.base.results.tokens import Minted, Scope
 from memoturn.base.results.transcripts import SessionDelete, SessionInfo, Turn, TurnAppended, Turns
 from memoturn.base.results.vectors import (
     VectorCollection,
@@ -135,6 +135,7 @@ __all__ = [
     "RowChange",
     "Rows",
     "SchemaChange",
+    "Scope",
     "SessionDelete",
     "SessionInfo",
     "TableDiff",

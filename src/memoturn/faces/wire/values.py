@@ -82,4 +82,6 @@ def params_to_json(params: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return None  # As SQLite keeps what is not a number.
     return bytes(value) if isinstance(value, bytearray | memoryview) else value

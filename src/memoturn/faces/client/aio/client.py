@@ -11,12 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, parse_address, parse_position, profile_address
 from memoturn.base.new_file import new_file
@@ -26,10 +24,12 @@ from memoturn.faces.client.aio.branches import AsyncBranches, default_branch
 from memoturn.faces.client.aio.documents import AsyncDocs
 from memoturn.faces.client.aio.kv import AsyncKV
 from memoturn.faces.client.aio.maintenance import AsyncMaintenance
+from memoturn.faces.client.aio.tokens import AsyncTokens
 from memoturn.faces.client.aio.transcripts import AsyncTurns
 from memoturn.faces.client.aio.transport import AsyncTransport, pieces
 from memoturn.faces.client.aio.vectors import AsyncVectors
 from memoturn.faces.client.calls import branches, data, databases
+from memoturn.faces.client.sqlite_file import whole_file
 from memoturn.faces.wire import (
     BatchResult,
     BranchInfo,
@@ -80,6 +80,7 @@ class AsyncMemoturn(surface.AsyncMemoturn):
         self.url = url
         self.databases = AsyncDatabases(self._transport)
         self.maintenance = AsyncMaintenance(self._transport)
+        self.tokens = AsyncTokens(self._transport)
 
     def db(self, address: str) -> AsyncDatabase:
         """A handle to `db`, `db@branch` or `db@branch:position`. Nothing is looked up until it is used."""
@@ -159,11 +160,7 @@ class AsyncDatabases:
         Raises `InvalidRequestError` for what is no intact SQLite database, before anything is created, and
         `AlreadyExistsError`.
         """
-        try:
-            file = Path(path).open("rb")  # noqa: SIM115
-        except OSError as error:
-            raise InvalidRequestError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
-        with file:
+        with whole_file(os.fspath(path)) as file:
             size = os.fstat(file.fileno()).st_size
             call = databases.import_file(name, size)
             return await self._transport.send(call, partial(pieces, file, size, progress))

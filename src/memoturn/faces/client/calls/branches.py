@@ -114,7 +114,7 @@ def promote(database: str, branch: str) -> Call[PromoteResult]:
 
 def promotion(database: str, branch: str) -> Call[Promotion]:
     body = requests.Promote(dry_run=True)
-    return call("branches.promote", _of(database, branch), _would, body=body, keyed=False)
+    return call("branches.promote", _of(database, branch), _would, body=body, keyed=False, natural=True)
 
 
 def extend(database: str, branch: str, ttl: float | None) -> Call[BranchInfo]:

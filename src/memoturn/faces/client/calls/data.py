@@ -34,8 +34,8 @@ def batch(address: Address, stmts: Sequence[tuple[str, Params | None] | str]) ->
 
 def _run(address: Address, pairs: Sequence[tuple[str, Params | None]], read: Any) -> Call[Any]:
     stmts = [requests.Stmt(_text(text), _params(params)) for text, params in pairs]
-    keyed = address.position is None and not all(_reads(text) for text, _ in pairs)
-    return data("db.sql", address, read, body=requests.Sql(stmts), keyed=keyed)
+    reads = address.position is not None or all(_reads(text) for text, _ in pairs)
+    return data("db.sql", address, read, body=requests.Sql(stmts), keyed=not reads, natural=reads)
 
 
 def _pair(item: Any) -> tuple[str, Params | None]:

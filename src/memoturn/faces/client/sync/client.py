@@ -13,22 +13,22 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property, partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from memoturn.base.clock import Clock
-from memoturn.base.errors import InvalidRequestError
 from memoturn.base.ids import Ids
 from memoturn.base.names import Address, parse_address, parse_position, profile_address
 from memoturn.base.new_file import new_file
 from memoturn.base.results.rows import Params
 from memoturn.base.settings import Durability
 from memoturn.faces.client.calls import branches, data, databases
+from memoturn.faces.client.sqlite_file import whole_file
 from memoturn.faces.client.sync.branches import Branches, default_branch
 from memoturn.faces.client.sync.documents import Docs
 from memoturn.faces.client.sync.kv import KV
 from memoturn.faces.client.sync.maintenance import Maintenance
+from memoturn.faces.client.sync.tokens import Tokens
 from memoturn.faces.client.sync.transcripts import Turns
 from memoturn.faces.client.sync.transport import Transport, pieces
 from memoturn.faces.client.sync.vectors import Vectors
@@ -82,6 +82,7 @@ class Memoturn(surface.Memoturn):
         self.url = url
         self.databases = Databases(self._transport)
         self.maintenance = Maintenance(self._transport)
+        self.tokens = Tokens(self._transport)
 
     def db(self, address: str) -> Database:
         """A handle to `db`, `db@branch` or `db@branch:position`. Nothing is looked up until it is used."""
@@ -161,11 +162,7 @@ class Databases:
         Raises `InvalidRequestError` for what is no intact SQLite database, before anything is created, and
         `AlreadyExistsError`.
         """
-        try:
-            file = Path(path).open("rb")  # noqa: SIM115
-        except OSError as error:
-            raise InvalidRequestError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
-        with file:
+        with whole_file(os.fspath(path)) as file:
             size = os.fstat(file.fileno()).st_size
             call = databases.import_file(name, size)
             return self._transport.send(call, partial(pieces, file, size, progress))
