@@ -438,10 +438,14 @@ def _sweep(connection: Any, now: int) -> int:
 
 
 def test_documents_by_collection_with_the_paths_that_changed(db: Database) -> None:
-    db.docs.insert("people", {"_id": "a", "name": "A", "tags": [1, 2], "address": {"city": "X", "zip": 1}})
+    db.docs.insert(
+        "people", {"_id": "a", "name": "A", "tags": [1, 2], "address": {"city": "X", "zip": 1}, "ok": 1}
+    )
     db.docs.insert("people", {"_id": "b"})
     fork = db.branch.create("fork")
-    fork.docs.update("people", {"_id": "a"}, {"$set": {"address.city": "Y", "age": 5}, "$push": {"tags": 3}})
+    fork.docs.update(
+        "people", {"_id": "a"}, {"$set": {"address.city": "Y", "age": 5, "ok": True}, "$push": {"tags": 3}}
+    )
     fork.docs.delete("people", {"_id": "b"})
     fork.docs.insert("people", {"_id": "c"})
     fork.docs.insert("Fresh", {"_id": "d", "n": 1})
@@ -449,7 +453,7 @@ def test_documents_by_collection_with_the_paths_that_changed(db: Database) -> No
     assert (fresh.collection, fresh.added, fresh.documents[0].after) == ("Fresh", 1, {"_id": "d", "n": 1})
     assert (people.added, people.removed, people.changed) == (1, 1, 1)
     changed, added, removed = people.documents
-    assert (changed.id, changed.paths) == ("a", ["address.city", "age", "tags"])
+    assert (changed.id, changed.paths) == ("a", ["address.city", "age", "ok", "tags"])
     assert (added.id, removed.id, removed.before) == ("c", "b", {"_id": "b"})
 
 

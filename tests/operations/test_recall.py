@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,6 +81,26 @@ def test_words_are_found_in_other_forms_and_without_the_small_ones(alice: Profil
     alice.ingest([event("She was running marathons", "one"), event("what is it about that", "two")])
     assert summaries(alice, "What about the marathon runs?") == ["She was running marathons"]
     assert summaries(alice, "what about that") == ["what is it about that"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "İstanbul is large",
+        "cafe\u0301s open late",
+        "naïve Straße",
+        "ПРИВЕТ мир",
+        "日本語 テスト",
+        "snake_case",
+    ],
+)
+def test_words_of_any_language_are_found_however_they_are_written(alice: Profile, text: str) -> None:
+    alice.ingest([event(text)])
+    alice.db.turns.append("s", "user", text)
+    word = text.split()[0]
+    for asked in (word, word.upper(), word.lower(), normalize("NFC", word), normalize("NFD", word)):
+        assert summaries(alice, asked) == [text], asked
+        assert [turn.content for turn in alice.db.turns.search(asked)] == [text], asked
 
 
 def test_who_said_it_and_when_are_searched(alice: Profile) -> None:

@@ -18,7 +18,8 @@ STOP_WORDS: Final = frozenset(
     "those to too under until up very was we were what when where which while who whom why will with would you your "
     "yours".split()
 )
-_words: Final = re.compile(r"\w+").findall
+words_of: Final = re.compile(r"[\w\u0300-\u036f]+").findall
+"""The words of a text; an accent that is a character of its own belongs to its word, as the index has it."""
 
 
 def match_any(query: str) -> str | None:
@@ -32,7 +33,7 @@ def match_any(query: str) -> str | None:
         raise InvalidRequestError(
             f"a query of {len(query):,} characters is too long; {MAX_QUERY:,} is the most"
         )
-    words = list(dict.fromkeys(word.strip("_") for word in _words(query.lower())))
+    words = list(dict.fromkeys(word.strip("_") for word in words_of(query.lower())))
     words = [word for word in words if word]
     telling = [word for word in words if word not in STOP_WORDS] or words
     return " OR ".join(f'"{word}"' for word in telling[:MAX_TERMS]) or None

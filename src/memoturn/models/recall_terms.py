@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from functools import lru_cache
 from typing import Any, Final
@@ -11,12 +10,11 @@ import apsw
 import numpy as np
 
 from memoturn.models.blocks import FIRST_TURN, Ints
-from memoturn.models.keywords import MAX_TERMS, STOP_WORDS
+from memoturn.models.keywords import MAX_TERMS, STOP_WORDS, words_of
 from memoturn.models.reserved import Connection, ask_trusted
 
 _cutting: Final = threading.Lock()
 _tokenizer: Final[list[Any]] = []
-_words: Final = re.compile(r"\w+").findall
 _IN_MEMORIES: Final = "SELECT group_concat(doc) FROM __memoturn_memories_terms WHERE term = ?"
 _IN_TURNS: Final = "SELECT group_concat(doc) FROM __memoturn_turn_terms WHERE term = ?"
 
@@ -26,7 +24,7 @@ def terms_of(text: str) -> list[str]:
 
     Words that stand in every other sentence count only where there is nothing else.
     """
-    words = _words(text.lower())
+    words = words_of(text.lower())
     telling = [word for word in words if word not in STOP_WORDS]
     terms: dict[str, None] = {}
     for word in telling or words:
