@@ -387,6 +387,27 @@ def test_long_keys_of_an_index_do_not_have_every_leaf_read(db: Database, reads: 
     assert len(reads) <= 100
 
 
+@pytest.mark.parametrize(
+    ("keyed", "expected"), [("", (0, 0, 1)), (" WITHOUT ROWID", (3, 3, 0))], ids=["rowid", "without rowid"]
+)
+def test_a_table_with_another_key_is_compared_by_its_rowids(
+    db: Database, keyed: str, expected: tuple[int, int, int]
+) -> None:
+    db.sql(f"CREATE TABLE k(a, b, c, PRIMARY KEY (a)){keyed}")
+    db.sql("INSERT INTO k VALUES (1, 30, 'x'), (2, 20, 'y'), (3, 10, 'z')")
+    fork = db.branch.create("fork")
+    fork.batch(
+        [
+            "ALTER TABLE k RENAME TO old",
+            f"CREATE TABLE k(a, b, c, PRIMARY KEY (b)){keyed}",
+            "INSERT INTO k SELECT * FROM old ORDER BY a",
+            "UPDATE k SET c = 'other' WHERE a = 2",
+            "DROP TABLE old",
+        ]
+    )
+    assert counts(db, "x@fork") == {"k": expected}
+
+
 # The models.
 
 
