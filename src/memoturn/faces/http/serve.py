@@ -28,6 +28,7 @@ from memoturn.faces.http.traces import tracer
 from memoturn.operations.measures import measure
 from memoturn.operations.opening import open_engine
 
+_BACKLOG = 2048
 _SWITCH_SECS = 0.001
 """How long a thread may keep the interpreter while others want it."""
 
@@ -73,7 +74,7 @@ def serve(
             proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, int(server.shutdown_secs)),
-            backlog=2048,
+            backlog=_BACKLOG,
         )
         runner = uvicorn.Server(config)
 
@@ -131,6 +132,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(where)
+            listener.listen(_BACKLOG)  # From now on nobody is turned away, and waits at most for the start.
         except BaseException:
             listener.close()
             raise
