@@ -9,10 +9,13 @@ from typing import get_args
 
 from typer.testing import CliRunner
 
-from memoturn.base.settings import HistorySettings, MaintenanceSettings
+from memoturn.base.settings import HistorySettings, MaintenanceSettings, Settings
 from memoturn.faces.cli.main import app
 from memoturn.faces.cli.settings import configure
+from memoturn.faces.http.metrics import Metrics, Requests
 from memoturn.node.timetable import Kind
+from memoturn.operations.measures import measure
+from memoturn.operations.opening import open_engine
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
@@ -42,3 +45,17 @@ def test_settings_have_the_defaults_that_it_tells() -> None:
     history, maintenance = HistorySettings(), MaintenanceSettings()
     assert (history.work_share, history.work_bytes_per_second) == (0.25, 32 << 20)
     assert (maintenance.drill_bytes_per_minute, maintenance.idle_secs) == (4 << 20, 60)
+
+
+def test_every_metric_is_described() -> None:
+    engine = open_engine("memory:", Settings())
+    try:
+        requests = Requests()
+        requests.begin()
+        requests.end("kv.get", 200, 0.1)
+        shown = Metrics(requests, lambda: measure(engine)).text().decode()
+    finally:
+        engine.close()
+    table = PAGE.partition("## What to watch")[2].partition("\n\n`/readyz`")[0]
+    told = {name.removesuffix("_total") for name in re.findall(r"`(memoturn_\w+)`", table)}
+    assert told == {name.removesuffix("_total") for name in re.findall(r"^# TYPE (\w+)", shown, re.MULTILINE)}
