@@ -100,7 +100,7 @@ def list_(engine: Engine, cursor: str | None = None, limit: int | None = None) -
 
 
 def delete(engine: Engine, name: str) -> DeleteResult:
-    """Delete a database with all of its branches; what it held can be undone while history is retained.
+    """Delete a database with all of its branches; to be undone until a collection removes it, a grace period later.
 
     Raises `DatabaseNotFoundError`.
     """
