@@ -466,6 +466,31 @@ def test_a_rewind_to_what_the_parent_gave_up_meanwhile_goes_back() -> None:
     assert other.db("x@child").branch.rewind(5).exact, "its own fork point stays"
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_reset_to_a_head_that_the_parent_gave_up_meanwhile_goes_back(deleted: bool) -> None:
+    world = World()
+    node = world.node()
+    parent = node.create().branch.create("parent")
+    put_rows(parent, 1, 2)
+    child = parent.branch.create("child")
+    put_rows(child, 5)
+    put_rows(parent, 3)
+    bucket = Between(world.store)
+    other = world.node(bucket=bucket)
+
+    def meanwhile() -> None:
+        if deleted:
+            world.clock.advance(world.grace / 2 + 1)
+            world.node().db("x@parent").branch.delete()
+        else:
+            raising(world, node, put_rows(world.node().db("x@parent"), 4), "parent")()
+
+    before_write(bucket, "replace", "child", meanwhile)
+    with pytest.raises(BranchNotFoundError if deleted else TxidNotRetainedError):
+        other.db("x@child").branch.reset()
+    assert rows(world.node().db("x@child")) == [1, 2, 5]
+
+
 def test_a_manifest_of_before_there_were_boundaries_keeps_everything() -> None:
     world = World()
     node = world.node()
