@@ -233,7 +233,7 @@ class AsyncDatabase(surface.AsyncDatabase):
         with new_file(name) as file:
             async with self._transport.stream(data.export(self._address)) as response:
                 total = int(response.headers.get("content-length", 0))
-                async for piece in response.aiter_raw():
+                async for piece in response.pieces():
                     file.write(piece)
                     size += len(piece)
                     if progress is not None:

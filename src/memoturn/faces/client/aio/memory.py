@@ -108,7 +108,7 @@ class AsyncProfile(surface.AsyncProfile):
         lines = calls.Lines()
         done = 0
         async with self._transport.stream(calls.export(self._address)) as response:
-            async for piece in response.aiter_raw():
+            async for piece in response.pieces():
                 found = lines.feed(piece)
                 for line in found:
                     yield line

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO, Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
+import certifi
+import httpcore
 
 from memoturn.base.clock import Clock, SystemClock
 from memoturn.base.errors import ClosedError, InvalidRequestError, UnavailableError
@@ -27,7 +29,8 @@ _LONG: Final = 3600.0
 """Seconds without a byte that work which may take minutes is given."""
 _CONNECTIONS: Final = 100
 _FRACTION_BITS: Final = 20
-_NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_SENT: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+_TROUBLE: Final = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
 class AsyncTransport:
@@ -48,13 +51,13 @@ class AsyncTransport:
             raise InvalidRequestError(f"a timeout of {timeout!r} is not possible; give seconds, more than 0")
         if type(retries) is not int or not 0 <= retries <= 100:
             raise InvalidRequestError(f"retries {retries!r} are not possible; give a whole number from 0 up")
-        self._origin = httpx.URL(f"{base.scheme}://{base.netloc}")
+        self._scheme, self._host, self._port = base.scheme.encode(), _host(base.hostname), base.port
         self._path = base.path.rstrip("/")
         self._where = f"{base.scheme}://{base.netloc}{self._path}"
         self._patience = Patience(1 + retries)
         self._clock = clock or SystemClock()
         self._ids = ids or Ids()
-        self._common = {"user-agent": "memoturn-python", "accept": "*/*"}
+        self._common = {"host": base.netloc, "user-agent": "memoturn-python", "accept": "*/*"}
         if token is not None:
             self._common[headers.AUTHORIZATION] = f"Bearer {_secret(token)}"
         if durability == "durable":
@@ -64,11 +67,13 @@ class AsyncTransport:
         self._timeout = _timeouts(timeout)
         self._long = _timeouts(max(timeout, _LONG))
         self._closed = False
-        # Settings of the environment, proxies among them, are for programs and not for libraries to read.
-        self._http = httpx.AsyncHTTPTransport(
-            verify=base.scheme == "https",
-            trust_env=False,
-            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
+        # Proxies of the environment are not looked at: its variables are for programs and not for libraries to read.
+        self._http = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(cafile=certifi.where())
+            if base.scheme == "https"
+            else None,
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_CONNECTIONS,
         )
 
     async def send(self, call: Call[T], chunks: Chunks | None = None) -> T:
@@ -86,7 +91,7 @@ class AsyncTransport:
                 if 200 <= reply.status < 300:
                     return call.result(reply)
                 met = reply
-            except httpx.TransportError as error:
+            except _TROUBLE as error:
                 met = "not sent" if isinstance(error, _NOT_SENT) else "lost"
                 wait = self._pause(call, met, attempt)
                 if wait is None:
@@ -98,7 +103,7 @@ class AsyncTransport:
             await anyio.sleep(wait)
 
     @asynccontextmanager
-    async def stream(self, call: Call[None]) -> AsyncIterator[httpx.Response]:
+    async def stream(self, call: Call[None]) -> AsyncIterator[Streamed]:
         """The answer as it comes. Attempts are made until the first byte of it."""
         sent = self._headers(call)
         attempt = 0
@@ -107,18 +112,18 @@ class AsyncTransport:
             wait: float | None
             try:
                 response = await self._http.handle_async_request(self._request(call, sent, None))
-            except httpx.TransportError as error:
+            except _TROUBLE as error:
                 met: Trouble = "not sent" if isinstance(error, _NOT_SENT) else "lost"
                 wait = self._pause(call, met, attempt)
                 if wait is None:
                     self._give_up(call, met, error)
             else:
                 try:
-                    if response.status_code == 200:
-                        yield response
+                    if response.status == 200:
+                        yield Streamed(response)
                         return
                     reply = await _whole(response)
-                except httpx.TransportError as error:
+                except _TROUBLE as error:
                     self._give_up(call, "lost", error)
                 finally:
                     await response.aclose()
@@ -142,14 +147,28 @@ class AsyncTransport:
         finally:
             await response.aclose()
 
-    def _request(self, call: Call[Any], sent: dict[str, str], chunks: Chunks | None) -> httpx.Request:
+    def _request(self, call: Call[Any], sent: dict[str, str], chunks: Chunks | None) -> httpcore.Request:
         if self._closed:
             raise ClosedError("the client was closed before the call")
-        return httpx.Request(
+        content: Any = call.body
+        if chunks is not None:
+            content = _each(chunks())
+            if "content-length" not in sent:
+                sent = {**sent, "transfer-encoding": "chunked"}
+        elif content is not None:
+            sent = {**sent, "content-length": str(len(content))}
+        elif call.method != "GET":
+            sent = {**sent, "content-length": "0"}
+        return httpcore.Request(
             call.method,
-            self._origin.copy_with(raw_path=(self._path + call.target).encode()),
-            headers=sent,
-            content=call.body if chunks is None else _each(chunks()),
+            httpcore.URL(
+                scheme=self._scheme,
+                host=self._host,
+                port=self._port,
+                target=(self._path + call.target).encode(),
+            ),
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
+            content=content,
             extensions=self._long if call.long else self._timeout,
         )
 
@@ -163,7 +182,7 @@ class AsyncTransport:
         fraction = self._ids.number(_FRACTION_BITS) / (1 << _FRACTION_BITS)
         return pause(call, met, attempt, self._patience, fraction)
 
-    def _give_up(self, call: Call[Any], met: Trouble, error: httpx.TransportError) -> NoReturn:
+    def _give_up(self, call: Call[Any], met: Trouble, error: Exception) -> NoReturn:
         if self._closed:
             raise ClosedError("the client was closed during the call") from error
         what = str(error) or type(error).__name__
@@ -175,8 +194,26 @@ class AsyncTransport:
         ) from error
 
 
-async def _whole(response: httpx.Response) -> Reply:
-    return Reply(response.status_code, response.headers, await response.aread())
+class Streamed:
+    """An answer as it comes."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self.headers = _told(response)
+        self._response = response
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Its body, piece by piece."""
+        async for piece in self._response.aiter_stream():
+            yield piece
+
+
+async def _whole(response: httpcore.Response) -> Reply:
+    body = await response.aread()
+    return Reply(response.status, _told(response), body)
+
+
+def _told(response: httpcore.Response) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
 async def _each(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -212,6 +249,13 @@ def _checked(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         raise InvalidRequestError("the URL of a server has no user, no query and no fragment; pass token=…")
     return url
+
+
+def _host(name: str | None) -> bytes:
+    try:
+        return (name or "").encode("ascii")
+    except UnicodeEncodeError:
+        return (name or "").encode("idna")
 
 
 def _secret(token: str) -> str:

@@ -235,7 +235,7 @@ class Database(surface.Database):
         with new_file(name) as file:
             with self._transport.stream(data.export(self._address)) as response:
                 total = int(response.headers.get("content-length", 0))
-                for piece in response.iter_raw():
+                for piece in response.pieces():
                     file.write(piece)
                     size += len(piece)
                     if progress is not None:

@@ -110,7 +110,7 @@ class Profile(surface.Profile):
         lines = calls.Lines()
         done = 0
         with self._transport.stream(calls.export(self._address)) as response:
-            for piece in response.iter_raw():
+            for piece in response.pieces():
                 found = lines.feed(piece)
                 for line in found:
                     yield line
