@@ -298,3 +298,26 @@ def test_maintenance_is_done_by_hand(server: Running, name: str) -> None:
 def test_tokens_need_authentication(server: Running, name: str) -> None:
     refused = server.http.post(f"/v1/databases/{name}/tokens", json={"scope": "read"})
     assert (refused.status_code, refused.json()["code"]) == (503, "unconfigured")
+
+
+def test_a_tilde_stands_for_the_default_branch(server: Running, name: str) -> None:
+    at = f"/v1/databases/{name}"
+    server.sql(name, "CREATE TABLE t (v)")
+    assert server.http.post(f"{at}/branches/~/checkpoint", json={"name": "c"}).json() == {
+        "name": "c",
+        "txid": 1,
+    }
+    assert server.http.get(f"{at}/branches/~").json()["name"] == "main"
+    server.sql(name, "DROP TABLE t")
+    told = server.http.get(f"{at}/diff", params={"from": "~:c", "to": "~"}).json()
+    assert (told["before"]["txid"], told["after"]["txid"]) == (1, 2)
+    server.http.post(f"{at}/branches", json={"name": "other"}).raise_for_status()
+    server.http.post(f"{at}/branches/other/promote").raise_for_status()
+    assert server.http.get(f"{at}/branches/~").json()["name"] == "other"
+    for refused in (
+        server.http.delete(f"{at}/branches/~"),
+        server.http.post(f"{at}/branches/~/promote"),
+        server.http.post(f"{at}/branches", json={"name": "~"}),
+        server.http.get(f"{at}/diff", params={"from": "~:a b"}),
+    ):
+        assert refused.status_code in (400, 404), refused.text

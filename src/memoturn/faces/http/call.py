@@ -21,7 +21,7 @@ from memoturn.faces.http.metrics import Metrics, Requests
 from memoturn.faces.http.tokens import PLATFORM, Tokens
 from memoturn.faces.http.traces import NO_TRACER, Tracer
 from memoturn.faces.wire import headers
-from memoturn.faces.wire.routes import Query, Route
+from memoturn.faces.wire.routes import DEFAULT_BRANCH, Query, Route
 from memoturn.node.engine import Engine
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -129,7 +129,7 @@ class Call:
             branch = names.get("branch")
             self.address = Address(
                 check_name("database", names["db"]),
-                None if branch is None else check_name("branch", branch),
+                None if branch in (None, DEFAULT_BRANCH) else check_name("branch", branch),
                 None,
             )
 

@@ -21,7 +21,7 @@ _DATABASE: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 _SAYS: Final = {
     "db": "`name`; in the data plane also `name@branch` and `name@branch:position`.",
-    "branch": "A branch.",
+    "branch": "A branch; `~` is the one that the database's name stands for.",
     "checkpoint": "A checkpoint.",
     "ns": "A namespace.",
     "profile": "A profile; also `profile@branch` and `profile@branch:position`.",

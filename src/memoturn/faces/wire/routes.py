@@ -44,6 +44,9 @@ Plane = Literal["open", "control", "data"]
 About = Literal["database", "profile", "namespace"]
 """What a path names: `{db}`, or `{ns}` and `{profile}`, or `{ns}` alone."""
 
+DEFAULT_BRANCH: Final = "~"
+"""Stands in a path for the branch that the database's name stands for; no branch can be called so."""
+
 RAW: Final = "application/octet-stream"
 LINES: Final = "application/x-ndjson"
 SQLITE: Final = "application/vnd.sqlite3"
@@ -155,8 +158,8 @@ _CONTROL: Final = (
              "Take back a rewind, a reset, a promotion or a deletion.", UndoResult, body=requests.Undo),
     _control("databases.diff", "GET", f"{_DATABASE}/diff", "read", "What differs between two positions.", Diff,
              query=(
-                 Query("from", str, "`branch` or `branch:position`; else the default branch."),
-                 Query("to", str, "`branch` or `branch:position`; else the default branch."),
+                 Query("from", str, "`branch` or `branch:position`, `~` for the default branch; else its head."),
+                 Query("to", str, "`branch` or `branch:position`, `~` for the default branch; else its head."),
                  Query("limit", int, "How many examples of each table or collection, up to 1,000.", 20),
                  Query("table", str, "Look at this table only."),
              ), long=True),

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 At = str | int | datetime
 
 
-async def default_branch(transport: AsyncTransport, database: str, branch: str | None) -> str:
-    """The branch itself, or the one that the database's name stands for now."""
-    return branch if branch is not None else await transport.send(calls.default(database))
-
-
 class AsyncBranches:
     """The branches of a database, and operations on the one that the handle is bound to."""
 
@@ -68,7 +63,7 @@ class AsyncBranches:
 
     async def get(self, name: str | None = None) -> BranchInfo:
         """This handle's branch, or the one named."""
-        branch = await self._branch(self._address.branch if name is None else name)
+        branch = self._address.branch if name is None else name
         return await self._transport.send(calls.get(self._database, branch))
 
     async def list(self) -> builtins.list[BranchInfo]:
@@ -77,17 +72,17 @@ class AsyncBranches:
 
     async def checkpoint(self, name: str, *, move: bool = False) -> CheckpointInfo:
         """Name the head. Raises `ConflictError` if the name stands elsewhere, unless `move` is set."""
-        branch = await self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return await self._transport.send(calls.checkpoint(self._database, branch, name, move))
 
     async def checkpoints(self) -> builtins.list[CheckpointInfo]:
         """The checkpoints of the branch, the oldest position first."""
-        branch = await self._branch(self._address.branch)
+        branch = self._address.branch
         return await self._transport.send(calls.checkpoints(self._database, branch))
 
     async def delete_checkpoint(self, name: str) -> None:
         """Forget a checkpoint's name. Raises `CheckpointNotFoundError`."""
-        branch = await self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         await self._transport.send(calls.delete_checkpoint(self._database, branch, name))
 
     async def rewind(self, to: At, *, exact: bool = False) -> RewindResult:
@@ -96,12 +91,12 @@ class AsyncBranches:
         A position of which only older snapshots are left means the nearest of them, as `.restored_txid` and `.exact`
         tell; with `exact` it raises `TxidNotRetainedError`.
         """
-        branch = await self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return await self._transport.send(calls.rewind(self._database, branch, to, exact))
 
     async def reset(self) -> RewindResult:
         """Give the branch the content of its parent's head."""
-        branch = await self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return await self._transport.send(calls.reset(self._database, branch))
 
     async def undo(self, token: str) -> UndoResult:
@@ -129,7 +124,7 @@ class AsyncBranches:
 
     async def extend(self, ttl: float | None) -> BranchInfo:
         """Let the branch live `ttl` seconds from now, or for good if None."""
-        branch = await self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return await self._transport.send(calls.extend(self._database, branch, ttl))
 
     async def delete(self, name: str | None = None) -> DeleteResult:
@@ -139,7 +134,7 @@ class AsyncBranches:
 
     async def history(self) -> AsyncIterator[HistoryEntry]:
         """The txids of the branch, newest first, read as they are asked for."""
-        branch = await self._branch(self._address.branch)
+        branch = self._address.branch
         cursor: int | None = None
         while True:
             page = await self._transport.send(calls.history(self._database, branch, cursor))
@@ -151,8 +146,5 @@ class AsyncBranches:
 
     async def restore_points(self) -> RestorePoints:
         """All positions of the branch that can be restored: ranges of txids, and single points below them."""
-        branch = await self._branch(self._address.branch)
+        branch = self._address.branch
         return await self._transport.send(calls.restore_points(self._database, branch))
-
-    async def _branch(self, branch: str | None) -> str:
-        return await default_branch(self._transport, self._database, branch)

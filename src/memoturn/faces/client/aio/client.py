@@ -20,7 +20,7 @@ from memoturn.base.names import Address, parse_address, parse_position, profile_
 from memoturn.base.new_file import new_file
 from memoturn.base.results.rows import Params
 from memoturn.base.settings import Durability
-from memoturn.faces.client.aio.branches import AsyncBranches, default_branch
+from memoturn.faces.client.aio.branches import AsyncBranches
 from memoturn.faces.client.aio.documents import AsyncDocs
 from memoturn.faces.client.aio.kv import AsyncKV
 from memoturn.faces.client.aio.maintenance import AsyncMaintenance
@@ -247,8 +247,7 @@ class AsyncDatabase(surface.AsyncDatabase):
         Counts are exact; of each table or collection, `limit` examples at most are shown. With `table`, only that one
         is looked at. Raises `InvalidRequestError` if the other is of another database.
         """
-        branch = await default_branch(self._transport, self._address.database, self._address.branch)
-        return await self._transport.send(branches.diff(self._address, branch, other, limit, table))
+        return await self._transport.send(branches.diff(self._address, other, limit, table))
 
     async def sync(self) -> int:
         """Ship what was committed on this branch; returns the txid up to which it is in the store."""

@@ -1,6 +1,6 @@
 """Branches of a database, and what is done to one of them as a whole.
 
-A handle to a database's default branch names none; `default` asks which one that is.
+A handle to a database's default branch names none; in a path `~` stands for it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from memoturn.base.results.branches import (
     RestorePoints,
     RewindResult,
 )
-from memoturn.base.results.databases import DatabaseInfo
 from memoturn.base.results.diffs import Diff, Promotion
 from memoturn.faces.client import json_of
 from memoturn.faces.client.call import Call, as_type, call, field, nothing
 from memoturn.faces.wire import answers, requests
+from memoturn.faces.wire.routes import DEFAULT_BRANCH
 
 _info = as_type(BranchInfo)
 _checkpoint = as_type(CheckpointInfo)
@@ -42,13 +42,8 @@ _points = as_type(RestorePoints)
 _diff = as_type(Diff)
 _branches = field(answers.BranchList, "branches")
 _checkpoints = field(answers.CheckpointList, "checkpoints")
-_default = field(DatabaseInfo, "default_branch")
 
 PAGE = 1000
-
-
-def default(database: str) -> Call[str]:
-    return call("databases.get", {"db": database}, _default)
 
 
 def create(
@@ -77,7 +72,7 @@ def create(
     return call("branches.create", {"db": address.database}, _info, body=body)
 
 
-def get(database: str, branch: str) -> Call[BranchInfo]:
+def get(database: str, branch: str | None) -> Call[BranchInfo]:
     return call("branches.get", _of(database, branch), _info)
 
 
@@ -85,64 +80,64 @@ def list_(database: str) -> Call[list[BranchInfo]]:
     return call("branches.list", {"db": database}, _branches)
 
 
-def checkpoint(database: str, branch: str, name: str, move: bool) -> Call[CheckpointInfo]:
+def checkpoint(database: str, branch: str | None, name: str, move: bool) -> Call[CheckpointInfo]:
     body = requests.Checkpoint(check_checkpoint_name(name), move)
     return call("branches.checkpoint", _of(database, branch), _checkpoint, body=body)
 
 
-def checkpoints(database: str, branch: str) -> Call[list[CheckpointInfo]]:
+def checkpoints(database: str, branch: str | None) -> Call[list[CheckpointInfo]]:
     return call("branches.checkpoints", _of(database, branch), _checkpoints)
 
 
-def delete_checkpoint(database: str, branch: str, name: str) -> Call[None]:
+def delete_checkpoint(database: str, branch: str | None, name: str) -> Call[None]:
     names = {**_of(database, branch), "checkpoint": check_checkpoint_name(name)}
     return call("branches.delete_checkpoint", names, nothing)
 
 
-def rewind(database: str, branch: str, to: str | int | datetime, exact: bool) -> Call[RewindResult]:
+def rewind(database: str, branch: str | None, to: str | int | datetime, exact: bool) -> Call[RewindResult]:
     body = requests.Rewind(json_of.position(to), exact)
     return call("branches.rewind", _of(database, branch), _rewound, body=body)
 
 
-def reset(database: str, branch: str) -> Call[RewindResult]:
+def reset(database: str, branch: str | None) -> Call[RewindResult]:
     return call("branches.reset", _of(database, branch), _rewound)
 
 
-def promote(database: str, branch: str) -> Call[PromoteResult]:
+def promote(database: str, branch: str | None) -> Call[PromoteResult]:
     return call("branches.promote", _of(database, branch), _promoted)
 
 
-def promotion(database: str, branch: str) -> Call[Promotion]:
+def promotion(database: str, branch: str | None) -> Call[Promotion]:
     body = requests.Promote(dry_run=True)
     return call("branches.promote", _of(database, branch), _would, body=body, keyed=False, natural=True)
 
 
-def extend(database: str, branch: str, ttl: float | None) -> Call[BranchInfo]:
+def extend(database: str, branch: str | None, ttl: float | None) -> Call[BranchInfo]:
     return call("branches.extend", _of(database, branch), _info, body=requests.SetTtl(ttl))
 
 
-def delete(database: str, branch: str) -> Call[DeleteResult]:
+def delete(database: str, branch: str | None) -> Call[DeleteResult]:
     return call("branches.delete", _of(database, branch), _deleted)
 
 
-def history(database: str, branch: str, cursor: int | None) -> Call[answers.HistoryPage]:
+def history(database: str, branch: str | None, cursor: int | None) -> Call[answers.HistoryPage]:
     query = {"cursor": cursor, "limit": PAGE}
     return call("branches.history", _of(database, branch), _history, query=query)
 
 
-def restore_points(database: str, branch: str) -> Call[RestorePoints]:
+def restore_points(database: str, branch: str | None) -> Call[RestorePoints]:
     return call("branches.restore_points", _of(database, branch), _points)
 
 
-def diff(address: Address, branch: str, other: str, limit: int, table: str | None) -> Call[Diff]:
+def diff(address: Address, other: str, limit: int, table: str | None) -> Call[Diff]:
     after = parse_address(other)
     if address.database != after.database:
         raise InvalidRequestError(
             f"{address.database!r} and {after.database!r} are two databases; a diff is between positions of one"
         )
     query = {
-        "from": _place(address._replace(branch=branch)),
-        "to": None if after.branch is None else _place(after),
+        "from": _place(address),
+        "to": _place(after),
         "limit": limit,
         "table": table,
     }
@@ -150,11 +145,12 @@ def diff(address: Address, branch: str, other: str, limit: int, table: str | Non
 
 
 def _place(address: Address) -> str:
-    return str(address).removeprefix(f"{address.database}@")
+    return str(address._replace(branch=address.branch or DEFAULT_BRANCH)).removeprefix(f"{address.database}@")
 
 
-def _of(database: str, branch: str) -> dict[str, str]:
-    return {"db": database, "branch": check_name("branch", branch)}
+def _of(database: str, branch: str | None) -> dict[str, str]:
+    name = DEFAULT_BRANCH if branch is None else check_name("branch", branch)
+    return {"db": database, "branch": name}
 
 
 def writable(address: Address) -> str | None:

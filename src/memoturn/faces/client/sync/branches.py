@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 At = str | int | datetime
 
 
-def default_branch(transport: Transport, database: str, branch: str | None) -> str:
-    """The branch itself, or the one that the database's name stands for now."""
-    return branch if branch is not None else transport.send(calls.default(database))
-
-
 class Branches:
     """The branches of a database, and operations on the one that the handle is bound to."""
 
@@ -70,7 +65,7 @@ class Branches:
 
     def get(self, name: str | None = None) -> BranchInfo:
         """This handle's branch, or the one named."""
-        branch = self._branch(self._address.branch if name is None else name)
+        branch = self._address.branch if name is None else name
         return self._transport.send(calls.get(self._database, branch))
 
     def list(self) -> builtins.list[BranchInfo]:
@@ -79,17 +74,17 @@ class Branches:
 
     def checkpoint(self, name: str, *, move: bool = False) -> CheckpointInfo:
         """Name the head. Raises `ConflictError` if the name stands elsewhere, unless `move` is set."""
-        branch = self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return self._transport.send(calls.checkpoint(self._database, branch, name, move))
 
     def checkpoints(self) -> builtins.list[CheckpointInfo]:
         """The checkpoints of the branch, the oldest position first."""
-        branch = self._branch(self._address.branch)
+        branch = self._address.branch
         return self._transport.send(calls.checkpoints(self._database, branch))
 
     def delete_checkpoint(self, name: str) -> None:
         """Forget a checkpoint's name. Raises `CheckpointNotFoundError`."""
-        branch = self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         self._transport.send(calls.delete_checkpoint(self._database, branch, name))
 
     def rewind(self, to: At, *, exact: bool = False) -> RewindResult:
@@ -98,12 +93,12 @@ class Branches:
         A position of which only older snapshots are left means the nearest of them, as `.restored_txid` and `.exact`
         tell; with `exact` it raises `TxidNotRetainedError`.
         """
-        branch = self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return self._transport.send(calls.rewind(self._database, branch, to, exact))
 
     def reset(self) -> RewindResult:
         """Give the branch the content of its parent's head."""
-        branch = self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return self._transport.send(calls.reset(self._database, branch))
 
     def undo(self, token: str) -> UndoResult:
@@ -131,7 +126,7 @@ class Branches:
 
     def extend(self, ttl: float | None) -> BranchInfo:
         """Let the branch live `ttl` seconds from now, or for good if None."""
-        branch = self._branch(calls.writable(self._address))
+        branch = calls.writable(self._address)
         return self._transport.send(calls.extend(self._database, branch, ttl))
 
     def delete(self, name: str | None = None) -> DeleteResult:
@@ -141,7 +136,7 @@ class Branches:
 
     def history(self) -> Iterator[HistoryEntry]:
         """The txids of the branch, newest first, read as they are asked for."""
-        branch = self._branch(self._address.branch)
+        branch = self._address.branch
         cursor: int | None = None
         while True:
             page = self._transport.send(calls.history(self._database, branch, cursor))
@@ -153,8 +148,5 @@ class Branches:
 
     def restore_points(self) -> RestorePoints:
         """All positions of the branch that can be restored: ranges of txids, and single points below them."""
-        branch = self._branch(self._address.branch)
+        branch = self._address.branch
         return self._transport.send(calls.restore_points(self._database, branch))
-
-    def _branch(self, branch: str | None) -> str:
-        return default_branch(self._transport, self._database, branch)

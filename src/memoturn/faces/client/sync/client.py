@@ -24,7 +24,7 @@ from memoturn.base.results.rows import Params
 from memoturn.base.settings import Durability
 from memoturn.faces.client.calls import branches, data, databases
 from memoturn.faces.client.sqlite_file import whole_file
-from memoturn.faces.client.sync.branches import Branches, default_branch
+from memoturn.faces.client.sync.branches import Branches
 from memoturn.faces.client.sync.documents import Docs
 from memoturn.faces.client.sync.kv import KV
 from memoturn.faces.client.sync.maintenance import Maintenance
@@ -249,8 +249,7 @@ class Database(surface.Database):
         Counts are exact; of each table or collection, `limit` examples at most are shown. With `table`, only that one
         is looked at. Raises `InvalidRequestError` if the other is of another database.
         """
-        branch = default_branch(self._transport, self._address.database, self._address.branch)
-        return self._transport.send(branches.diff(self._address, branch, other, limit, table))
+        return self._transport.send(branches.diff(self._address, other, limit, table))
 
     def sync(self) -> int:
         """Ship what was committed on this branch; returns the txid up to which it is in the store."""

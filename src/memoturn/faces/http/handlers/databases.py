@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from memoturn.base.errors import InvalidRequestError
-from memoturn.base.names import Address, parse_address
+from memoturn.base.names import Address, parse_address, parse_position
 from memoturn.base.txids import EMPTY
 from memoturn.faces.http.call import Answer, Call
 from memoturn.faces.wire import answers, requests
+from memoturn.faces.wire.routes import DEFAULT_BRANCH
 from memoturn.operations import databases, status, undo
 from memoturn.operations.diff import diff
 
@@ -63,6 +64,9 @@ def _side(call: Call, name: str) -> Address:
     text = call.ask(name)
     if not text:
         return call.at
+    branch, colon, position = text.partition(":")
+    if branch == DEFAULT_BRANCH:
+        return call.at._replace(position=parse_position(position) if colon else None)
     address = parse_address(text if "@" in text else f"{call.database}@{text}")
     if address.database != call.database:
         # The caller may be nobody's business there.
