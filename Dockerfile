@@ -7,7 +7,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN python -m venv /opt/memoturn \
-    && /opt/memoturn/bin/pip install --no-cache-dir --disable-pip-version-check ".[otel]"
+    && /opt/memoturn/bin/pip install --no-cache-dir --disable-pip-version-check ".[server,otel]"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin memoturn \
