@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -286,6 +288,41 @@ def test_progress_reaches_the_end_and_only_rises(mt: Memoturn, tmp_path: Path) -
 
 
 # Export.
+
+
+IN_AND_OUT = """
+import resource, sys
+from memoturn import Memoturn, Settings
+from memoturn.base.settings import CacheSettings, MaintenanceSettings
+settings = Settings(cache=CacheSettings(page_cache_bytes=1 << 20), maintenance=MaintenanceSettings(on=False))
+with Memoturn(sys.argv[1], settings=settings) as mt:
+    for name, path in (("small", sys.argv[2]), ("large", sys.argv[3])):
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(mt.databases.import_file(name, path).bytes)
+        mt.db(name).export(path + ".out")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.parametrize(("page_size", "journal"), [(4096, "delete"), (4096, "wal"), (1024, "delete")])
+def test_what_is_held_of_a_file_does_not_grow_with_it(
+    file_url: str, tmp_path: Path, page_size: int, journal: str
+) -> None:
+    before = f"PRAGMA page_size={page_size}; PRAGMA journal_mode={journal}"
+    small, large = made(tmp_path / "small.db", before), make(tmp_path / "large.db", before)
+    large.execute("CREATE TABLE u(v); INSERT INTO u SELECT zeroblob(1 << 18) FROM t LIMIT 400")
+    large.close()
+    done = subprocess.run(
+        [sys.executable, "-c", IN_AND_OUT, file_url, str(small), str(tmp_path / "large.db")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, kib_before, size, kib_after = map(int, done.stdout.split())
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert size > 100 << 20
+    assert (kib_after - kib_before) * unit < size / 4
+    assert (tmp_path / "large.db.out").stat().st_size == size
 
 
 def test_an_export_takes_no_place_that_is_taken(mt: Memoturn, tmp_path: Path) -> None:
