@@ -90,8 +90,9 @@ class Tokens:
         self._keys = keys
         self._clock = clock
         self._ids = ids
-        self._platform = hashlib.sha256(keys.platform_key.encode()).digest()
-        self._verified: GenerationalCache[bytes, Claims] = GenerationalCache(_REMEMBERED)
+        self._platform_digest = hashlib.sha256(keys.platform_key.encode()).digest()
+        self._platform = replace(PLATFORM, caller=self._platform_digest.hex())
+        self._verified: GenerationalCache[bytes, tuple[Credential, int]] = GenerationalCache(_REMEMBERED)
 
     def verify(self, authorization: str | None) -> Credential:
         """Whom the `Authorization` header stands for. Raises `UnauthorizedError`, which never repeats the header."""
@@ -102,15 +103,18 @@ class Tokens:
         if kind.lower() != "bearer" or not text:
             raise UnauthorizedError("the Authorization header is not `Bearer <token>`")
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-        if hmac.compare_digest(digest, self._platform):
-            return replace(PLATFORM, caller=digest.hex())
+        if hmac.compare_digest(digest, self._platform_digest):
+            return self._platform
         # What was verified stays so until it expires. Kept by digest, so that no token lies in memory for long.
-        claims = self._verified.get(digest)
-        if claims is None:
+        verified = self._verified.get(digest)
+        if verified is None:
             claims = self._read(text)
-            self._verified.put(digest, claims)
-        self._check_times(claims)
-        return Credential(claims.scope, claims.db, claims.life, claims.ns, claims.exp, digest.hex())
+            who = Credential(claims.scope, claims.db, claims.life, claims.ns, claims.exp, digest.hex())
+            verified = who, claims.iat
+            self._verified.put(digest, verified)
+        who, issued = verified
+        self._check_times(issued, who.expires or 0)
+        return who
 
     def _read(self, text: str) -> Claims:
         """The claims of a token whose signature is right, be it expired or not."""
@@ -129,13 +133,13 @@ class Tokens:
             raise UnauthorizedError(_NOT_OURS)
         return claims
 
-    def _check_times(self, claims: Claims) -> None:
-        now = self._clock.now_ms() / 1000
-        if claims.exp <= now:
+    def _check_times(self, issued: int, expires: int) -> None:
+        now = self._clock.now_ms()
+        if expires * 1000 <= now:
             raise UnauthorizedError(
-                f"the token expired at {format_time(UnixMs(claims.exp * 1000))}; mint a new one"
+                f"the token expired at {format_time(UnixMs(expires * 1000))}; mint a new one"
             )
-        if claims.iat > now + SKEW_SECS:
+        if issued * 1000 > now + SKEW_SECS * 1000:
             raise UnauthorizedError("the token is from the future; set the clocks of the servers right")
 
     def mint(
