@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memoturn.base.errors import MemoturnError, UnavailableError
+from memoturn.base.errors import AlreadyExistsError, MemoturnError, UnavailableError
 from memoturn.base.settings import HistorySettings
 from memoturn.base.txids import UnixMs
 from memoturn.bucket import ObjectInfo
@@ -476,6 +476,30 @@ def test_a_database_that_was_created_slowly_is_refused() -> None:
         slow.create("y")
     world.settle(world.node())
     assert world.objects("") == []
+
+
+def test_who_is_slow_to_take_a_name_overwrites_no_later_history_of_who_had_it() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("b"), 2)
+    deleted = db.branch.delete("b")
+    bucket = Between(world.store)
+
+    def meanwhile(_call: int, name: str, key: Any) -> None:
+        if name == "create" and "b~" in key:
+            bucket.before = lambda *_: None
+            undo(node.engine, "x", deleted.undo)
+            put_rows(node.db("x@b"), 3)
+            node.db("x@b").branch.create("child")
+            db.branch.delete("b")
+            db.branch.create("b")
+
+    bucket.before = meanwhile
+    with pytest.raises(AlreadyExistsError):
+        world.node(bucket=bucket).db().branch.create("b")
+    assert rows(world.node().db("x@child")) == [1, 2, 3]
 
 
 def test_a_name_that_is_being_freed_is_waited_for_and_a_mark_left_behind_is_made_anew() -> None:
