@@ -13,7 +13,7 @@ import memoturn
 from memoturn import InvalidRequestError, Memoturn, MemoturnError
 from memoturn.base.errors import ClosedError
 from memoturn.base.settings import Settings
-from tests.support import assert_whole, values
+from tests.support import assert_whole, branch_of, values
 
 Opener = Callable[..., Memoturn]
 
@@ -128,6 +128,19 @@ def test_more_databases_than_are_kept_open_all_work(open_store: Opener, file_url
             mt.db(f"d{n}").sql("UPDATE t SET v = v + 100")
     assert [values(mt.db(f"d{n}")) for n in range(12)] == [[n + 200] for n in range(12)]
     assert len(mt._engine.open_branches()) <= 4
+
+
+def test_what_is_asked_for_stays_open_however_many_others_come(open_store: Opener, file_url: str) -> None:
+    mt = open_store(file_url, settings=Settings(hot_cap=4))
+    for n in range(20):
+        mt.databases.create(f"d{n}")
+        mt.db(f"d{n}").sql("CREATE TABLE t(v)")
+    busy = branch_of(mt.db("d0"))
+    for n in range(1, 20):
+        assert mt.db("d0").sql("SELECT * FROM t") == []
+        mt.db(f"d{n}").sql("INSERT INTO t VALUES (1)")
+        assert busy in mt._engine.open_branches()
+        assert len(mt._engine.open_branches()) <= 4
 
 
 @pytest.mark.parametrize(

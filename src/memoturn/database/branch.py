@@ -97,6 +97,13 @@ class Branch(Writing):
                 self._give_up()
             return self._held.record
 
+    def is_writing(self) -> bool:
+        """Whether somebody is writing it, or moving its head, at this moment."""
+        if not self._writing.acquire(blocking=False):
+            return True
+        self._writing.release()
+        return False
+
     def rest(self) -> None:
         """Ship if the store takes it, and let go of everything; the next call begins anew.
 

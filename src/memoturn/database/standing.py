@@ -40,6 +40,8 @@ class Standing:
         self.incarnation = held.record.incarnation
         self.key = keys.manifest_key(db_uuid, branch_id)
         self.readers = ReaderPool(env.prepare)
+        self.asked_for = 0
+        """A number that is higher the later it was asked for."""
         self._env = env
         self._watch = env.watch
         self._monotonic = env.clock.monotonic

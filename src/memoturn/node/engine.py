@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -119,6 +120,7 @@ class Engine:
         )
         self._opening = threading.Lock()
         self._asked_for: set[str] = set()
+        self._asks = itertools.count(1)
         self.derived: GenerationalCache[Hashable, Derived] = GenerationalCache(
             _DERIVED_BYTES, lambda kept: kept.weight
         )
@@ -223,6 +225,7 @@ class Engine:
             branch_id = entry.default_branch
         branch = self._branches.get((entry.db_uuid, branch_id))
         if branch is not None and branch.is_current():
+            branch.asked_for = next(self._asks)
             return branch
         return self._open(name, entry.db_uuid, branch_id)
 
@@ -233,6 +236,7 @@ class Engine:
         if branch is not None:
             view = branch.current_head()
             if view is not None:
+                branch.asked_for = next(self._asks)
                 return branch, view
         branch = self.branch(name, branch_id)
         return branch, branch.head()
@@ -256,6 +260,7 @@ class Engine:
             branch = self._living.get(place)
             if branch is None:
                 branch = self._living[place] = Branch(self.env, db_uuid, branch_id, held)
+            branch.asked_for = next(self._asks)
         if former is not None:
             former.retire()
         self._keep(branch)
@@ -270,11 +275,18 @@ class Engine:
             self._branches[branch.db_uuid, branch.branch_id] = branch
 
     def _make_room(self) -> None:
-        """Let the branches rest that were opened first, if there are too many."""
+        """Let the branches rest that nobody has asked for the longest, if there are too many.
+
+        One that is just being written stays: whoever opens another one should not have to wait for it.
+        """
         resting: list[Branch] = []
         with self._opening:
-            while len(self._branches) > self.settings.hot_cap:
-                resting.append(self._branches.pop(next(iter(self._branches))))
+            excess = len(self._branches) - self.settings.hot_cap
+            if excess <= 0:
+                return
+            for place, branch in sorted(self._branches.items(), key=lambda item: item[1].asked_for):
+                if len(resting) < excess and not branch.is_writing():
+                    resting.append(self._branches.pop(place))
         for old in resting:
             self._rest(old)
 
