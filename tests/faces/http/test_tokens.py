@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -217,6 +218,24 @@ def test_a_forged_token_is_refused_without_being_repeated(
             tokens.verify(f"Bearer {token}")
         assert token[:20] not in str(refused.value)
     assert tokens.verify(f"Bearer {good}").db == "x"
+
+
+def test_the_platform_key_is_compared_in_constant_time_whatever_comes(
+    tokens: Tokens, keys: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def spy(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", spy)
+    token = tokens.mint(PLATFORM, "read", 60, db="x", life="1").token
+    for text in (keys.platform_key, keys.platform_key[:-1], "x", token):
+        with contextlib.suppress(UnauthorizedError):
+            tokens.verify(f"Bearer {text}")
+    assert compared == [(32, 32)] * 4
 
 
 def test_a_token_that_was_verified_expires_all_the_same(tokens: Tokens, clock: ManualClock) -> None:
