@@ -13,20 +13,29 @@ import pytest
 
 from memoturn.base.errors import AlreadyExistsError, MemoturnError, UnavailableError
 from memoturn.base.settings import HistorySettings
-from memoturn.base.txids import UnixMs
+from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket import ObjectInfo
 from memoturn.history import census
+from memoturn.history.bases import write_base
+from memoturn.history.budget import Budget
 from memoturn.history.census import Candidates, Censuses, is_ripe
 from memoturn.history.collection import Collector
 from memoturn.history.reach import objects_of, undecided
 from memoturn.manifest import keys
-from memoturn.manifest.rules import free_name
+from memoturn.manifest.coverage import lineage
+from memoturn.manifest.rules import free_name, raise_exact
 from memoturn.manifest.segment_name import SegmentName
 from memoturn.operations import branches, databases, maintenance
 from memoturn.operations.undo import undo
 from tests.history.collecting import GRACE, Node, World, put_rows, rows
 from tests.stand_ins import Between
 from tests.support import ManualClock
+
+
+def base_at(node: Node, txid: int) -> None:
+    """A base of the default branch of `x` at a position."""
+    manifest = node.engine.manifests.read(keys.manifest_key(node.uuid(), "main")).record
+    write_base(node.engine.env, node.uuid(), manifest, TXID(txid), Budget(node.engine.clock))
 
 
 class DeadError(Exception):
@@ -500,6 +509,56 @@ def test_who_is_slow_to_take_a_name_overwrites_no_later_history_of_who_had_it() 
     with pytest.raises(AlreadyExistsError):
         world.node(bucket=bucket).db().branch.create("b")
     assert rows(world.node().db("x@child")) == [1, 2, 3]
+
+
+def test_what_somebody_left_who_died_while_taking_a_name_is_replaced_by_what_came_later() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    put_rows(db, 1)
+    put_rows(db.branch.create("b"), 2)
+    deleted = db.branch.delete("b")
+    bucket = Between(world.store)
+
+    def die(_call: int, name: str, key: Any) -> None:
+        if name == "replace" and key.endswith("/b.json"):
+            raise DeadError
+
+    bucket.before = die
+    with pytest.raises(DeadError):
+        world.node(bucket=bucket).db().branch.create("b")
+    undo(node.engine, "x", deleted.undo)
+    put_rows(node.db("x@b"), 3)
+    node.db("x@b").branch.create("child")
+    db.branch.delete("b")
+    db.branch.create("b")
+    assert rows(world.node().db("x@child")) == [1, 2, 3]
+
+
+def test_what_a_boundary_has_passed_lately_is_not_cut_by_what_an_earlier_census_said() -> None:
+    world = World()
+    node = world.node()
+    db = node.create()
+    for value in range(1, 7):
+        put_rows(db, value)
+    key = keys.manifest_key(node.uuid(), "main")
+
+    def pass_by(txid: int) -> None:
+        base_at(node, txid)
+        node.engine.manifests.update(key, lambda m: raise_exact(m, TXID(txid)))
+
+    pass_by(3)
+    node.gc()
+    world.clock.advance(GRACE + 1)
+    pass_by(6)
+    node.gc()
+    segments = node.engine.manifests.read(key).record.segments
+    assert lineage(node.engine.manifests.read(key).record, TXID(5)).gap is None, (
+        "somebody may just have forked there"
+    )
+    world.clock.advance(GRACE + 1)
+    node.gc()
+    assert len(node.engine.manifests.read(key).record.segments) < len(segments)
 
 
 def test_a_name_that_is_being_freed_is_waited_for_and_a_mark_left_behind_is_made_anew() -> None:
