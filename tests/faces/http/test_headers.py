@@ -189,13 +189,16 @@ def test_what_was_done_and_could_not_be_shipped_is_not_done_again(tmp_path: Path
         (store / "objects" / "db").write_bytes(b"")
         body = {"stmts": [{"q": "INSERT INTO t VALUES (1)"}]}
         first = server.http.post("/v1/db/a/sql", json=body, headers=key)
-        assert first.status_code == 503
+        assert (first.status_code, first.headers["retry-after"]) == (503, "1")
+        assert "the work was done" in first.json()["error"]
+        keyless = server.http.put("/v1/db/a/kv/n/k", content=b"", headers={"Memoturn-Durability": "durable"})
+        assert (keyless.status_code, "retry-after" in keyless.headers) == (503, False)
         (store / "objects" / "db").unlink()
         (store / "objects" / "away").rename(store / "objects" / "db")
         again = server.http.post("/v1/db/a/sql", json=body, headers=key)
         assert (again.status_code, again.headers["memoturn-replayed"]) == (200, "true")
         assert server.sql("a", "SELECT count(*) AS n FROM t")["results"][0]["rows"] == [{"n": 1}]
-        assert server.http.get("/v1/databases/a/branches").json()["branches"][0]["head_txid"] == 2
+        assert server.http.get("/v1/databases/a/branches").json()["branches"][0]["head_txid"] == 3
 
 
 # Who asks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -76,6 +77,28 @@ def test_a_server_that_is_asked_to_stop_finishes_ships_and_lets_go(
     with served(tmp_path) as (_, http):
         assert sql(http, "SELECT x FROM t").json()["results"][0]["rows"] == [{"x": 2000000}]
         assert sql(http, "INSERT INTO t VALUES (1)").json()["txid"] == 3
+
+
+def test_what_does_not_end_is_given_up_when_the_server_has_to_stop(tmp_path: Path) -> None:
+    with served(tmp_path, MEMOTURN_URL="memory:", MEMOTURN_SHUTDOWN_SECS="1") as (process, http):
+        http.post("/v1/databases", json={"name": "a"}).raise_for_status()
+        endless = f"{NUMBERS.replace(' LIMIT 2000000', '')} SELECT max(i) FROM n"
+        statuses: list[int] = []
+
+        def ask() -> None:
+            with contextlib.suppress(httpx.HTTPError):
+                statuses.append(sql(http, endless).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with httpx.Client(base_url=http.base_url) as other:
+            while b"memoturn_requests_in_flight 2.0" not in other.get("/metrics").content:
+                pass
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)  # The deadline of the request is 30 seconds away.
+        asking.join()
+        assert 200 not in statuses
+        assert "Traceback" not in err
 
 
 def test_a_server_that_was_killed_has_lost_nothing_that_it_acknowledged(tmp_path: Path) -> None:

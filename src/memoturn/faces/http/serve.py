@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import uvicorn
@@ -22,6 +23,7 @@ from memoturn.faces.http import startup
 from memoturn.faces.http.app import application
 from memoturn.faces.http.call import Context
 from memoturn.faces.http.metrics import Metrics, Requests
+from memoturn.faces.http.pipeline import Pipeline
 from memoturn.faces.http.protocol import bounded
 from memoturn.faces.http.tokens import Tokens
 from memoturn.faces.http.traces import tracer
@@ -62,8 +64,9 @@ def serve(
         requests = Requests()
         metrics = Metrics(requests, partial(measure, engine))
         context = Context(engine, server, spool, embedder, tokens, requests, metrics, tracer())
+        app = application(context)
         config = uvicorn.Config(
-            application(context),
+            app,
             http=bounded(server.header_bytes, server.request_secs),
             loop="uvloop" if sys.platform != "win32" else "asyncio",
             lifespan="on",
@@ -76,15 +79,15 @@ def serve(
             timeout_graceful_shutdown=max(1, int(server.shutdown_secs)),
             backlog=_BACKLOG,
         )
-        runner = uvicorn.Server(config)
-
-        def stop() -> None:
-            runner.should_exit = True
-
+        runner = _Server(config, app.state.pipeline)
         bound_host, bound_port = listener.getsockname()[:2]
         if tell is not None:
             shown = f"[{bound_host}]" if ":" in bound_host else bound_host
-            tell(Listening(f"http://{shown}:{bound_port}", store, tokens is not None, start.warnings, stop))
+            tell(
+                Listening(
+                    f"http://{shown}:{bound_port}", store, tokens is not None, start.warnings, runner.stop
+                )
+            )
         sys.setswitchinterval(_SWITCH_SECS)
         with _deaf_to_signals(), asyncio.Runner(loop_factory=config.get_loop_factory()) as loop:
             loop.run(runner.serve(sockets=[listener]))
@@ -104,6 +107,23 @@ def _deaf_to_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Server(uvicorn.Server):
+    """One that says so before it stops."""
+
+    def __init__(self, config: uvicorn.Config, pipeline: Pipeline) -> None:
+        super().__init__(config)
+        self._pipeline = pipeline
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._pipeline.is_closing = True
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """End as a signal does; from any thread."""
+        self._pipeline.is_closing = True
+        self.should_exit = True
 
 
 def parse_listen(text: str) -> tuple[str, int]:

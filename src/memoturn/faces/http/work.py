@@ -76,6 +76,7 @@ def vouch(call: Call) -> Sent | None:
     try:
         check_life(call.engine, call.who)
     except MemoturnError as error:
+        error.args = (f"the work was done, and is not in the object store yet: {error}",)
         return failed(call, error)
     return None
 
@@ -109,7 +110,12 @@ def _written(call: Call, answer: Answer) -> Sent:
     """The answer in bytes, after what was done has been made durable if that was asked for."""
     sent = _encoded(call, answer)
     failure = harden(call) if call.headers.get(headers.DURABILITY) == "durable" else None
-    return sent if failure is None else failure._replace(done=sent)
+    if failure is None:
+        return sent
+    if headers.IDEMPOTENCY_KEY not in call.headers:
+        # Nobody should be told to try again what would then be done twice.
+        failure = failure._replace(headers=[one for one in failure.headers if one[0] != b"retry-after"])
+    return failure._replace(done=sent)
 
 
 def harden(call: Call) -> Sent | None:
@@ -119,6 +125,7 @@ def harden(call: Call) -> Sent | None:
     try:
         transfer.sync(call.engine, call.at._replace(position=None))
     except MemoturnError as error:
+        error.args = (f"the work was done, and is not in the object store yet: {error}",)
         return failed(call, error)
     return None
 
@@ -166,7 +173,7 @@ def refused(error: MemoturnError, txid: int | None) -> Sent:
         found.append((_TXID, b"%d" % txid))
     if said.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, -int(-said.retry_after // 1))))
-    elif error.status in (408, 503):
+    elif error.code == UnavailableError.code:
         found.append((b"retry-after", b"1"))
     if error.status == 401:
         found.append((b"www-authenticate", b"Bearer"))
