@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from memoturn.base.settings import Durability
     from memoturn.faces.client.aio.client import AsyncDatabase, AsyncMemoturn
     from memoturn.faces.client.aio.memory import AsyncProfile
+    from memoturn.faces.client.sync.tokens import Tokens
     from memoturn.faces.embedded import client as _embedded
     from memoturn.faces.embedded.client import Database
     from memoturn.faces.embedded.memory import Profile
@@ -89,6 +90,9 @@ if TYPE_CHECKING:
         ) -> None: ...
 
         def __init__(self, url: str = "file:./data", **options: Any) -> None: ...
+
+        tokens: Tokens
+        """Of servers only."""
 
 
 __all__ = [

@@ -265,6 +265,19 @@ def test_tokens_and_urls_that_cannot_be_are_refused(cli: Cli, words: str, code: 
     assert said in cli(*words.split(), code=code).err
 
 
+def test_a_rewind_is_undone_and_values_are_bytes(cli: Cli, url: str) -> None:
+    cli("db", "create", "undone", "--url", url)
+    assert cli("kv", "put", "undone", "n", "k", "--url", url, stdin=b"\0\xff\n").err == "txid: 1\n"
+    cli("kv", "put", "undone", "n", "k", "other", "--url", url)
+    done = cli("branch", "rewind", "undone", "1", "--url", url)
+    cli("undo", "undone", done.undo, "--url", url)
+    assert cli("kv", "get", "undone", "n", "k", "--url", url).out == "other"
+    gone = cli("db", "delete", "undone", "--url", url)
+    cli("db", "show", "undone", "--url", url, code=3)
+    cli("undo", "undone", gone.undo, "--url", url)
+    cli("db", "show", "undone", "--url", url)
+
+
 def test_nobody_there_is_exit_5_with_a_hint(cli: Cli) -> None:
     done = cli("db", "list", "--url", "http://127.0.0.1:9", code=5)
     assert "cannot be reached" in done.err

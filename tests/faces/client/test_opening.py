@@ -57,7 +57,7 @@ def test_a_store_has_no_async_client() -> None:
 
 def test_neither_token_nor_password_is_shown() -> None:
     with Memoturn("http://127.0.0.1:9", token="s3cret") as mt:
-        assert "s3cret" not in repr(mt) + repr(mt.db("a")) + repr(vars(mt))
+        assert "s3cret" not in repr(mt) + repr(mt.db("a")) + repr(mt.memory("a", "b"))
     with pytest.raises(InvalidRequestError) as caught:
         Memoturn("http://u:s3cret@h")
     assert "s3cret" not in str(caught.value)

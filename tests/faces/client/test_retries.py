@@ -247,12 +247,13 @@ def test_an_error_of_the_lines_is_the_callers_own(client: Callable[..., Any]) ->
 def test_every_call_shows_the_token_and_the_prefix(client: Callable[..., Any]) -> None:
     with scripted(answer(200, PLACE), answer(200, PLACE)) as server:
         mt = client(f"{server.url}/prefix/", token="t0k", durability="durable")
-        assert (mt.db("a@b:c").txid, mt.db("a@b:c").txid) == (7, 7)
+        assert (mt.db("a@b:c").txid, mt.db("a@b").at("c", exact=True).txid) == (7, 7)
         asked = server.asked[0]
         assert asked.target == "/prefix/v1/db/a@b"
         assert asked.headers["authorization"] == "Bearer t0k"
         assert asked.headers["memoturn-durability"] == "durable"
         assert asked.headers["memoturn-at"] == "c"
+        assert [one.headers.get("memoturn-exact") for one in server.asked] == [None, "true"]
 
 
 def test_a_client_that_was_closed_says_so(client: Callable[..., Any]) -> None:
