@@ -100,7 +100,7 @@ def test_a_stream_is_not_held_in_memory(tmp_path: Path) -> None:
         for _ in range(50):
             alive += 1
             peak = max(peak, alive)
-            yield Chunk(b"x" * 1000)
+            yield Chunk(b"x" * 100_000)
 
     open_at(tmp_path).put("x", chunks())
     assert peak <= 3

@@ -33,5 +33,5 @@ def test_the_readme_names_every_setting(tmp_path: Path) -> None:
         [sys.executable, "-m", "memoturn.faces.cli", "config"], capture_output=True, text=True, cwd=tmp_path
     )
     settings = re.findall(r"^MEMOTURN_\w+", shown.stdout, re.MULTILINE)
-    assert len(settings) == 38
+    assert len(settings) == 45
     assert [name for name in settings if f"`{name}`" not in README] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from memoturn.base.settings import AuthSettings, ServerSettings
+from memoturn.base.settings import AuthSettings, ServerSettings, SqlSettings
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.settings import Setting, configure
 from tests.faces.conftest import Cli
@@ -27,6 +27,13 @@ def test_every_setting_has_its_default() -> None:
         "MEMOTURN_SHIP_INTERVAL_MS": (200, "default"),
         "MEMOTURN_PAGE_CACHE_BYTES": (64 << 20, "default"),
         "MEMOTURN_DISK_CACHE_BYTES": (1 << 30, "default"),
+        "MEMOTURN_SQL_DEADLINE_SECS": (30, "default"),
+        "MEMOTURN_SQL_VALUE_BYTES": (32 << 20, "default"),
+        "MEMOTURN_SQL_COSTLY_VALUE_BYTES": (256 << 10, "default"),
+        "MEMOTURN_SQL_BYTES": (4 << 20, "default"),
+        "MEMOTURN_SQL_RESULT_BYTES": (256 << 20, "default"),
+        "MEMOTURN_SQL_STATEMENT_BYTES": (256 << 20, "default"),
+        "MEMOTURN_SQL_HEAP_BYTES": (1 << 30, "default"),
         "MEMOTURN_PITR_RETENTION_SECS": (86400, "default"),
         "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": (2592000, "default"),
         "MEMOTURN_GC_GRACE_SECS": (600, "default"),
@@ -69,6 +76,13 @@ def test_variables_reach_the_settings() -> None:
         "MEMOTURN_SHIP_INTERVAL_MS": "50",
         "MEMOTURN_PAGE_CACHE_BYTES": "1000",
         "MEMOTURN_DISK_CACHE_BYTES": "0",
+        "MEMOTURN_SQL_DEADLINE_SECS": "1",
+        "MEMOTURN_SQL_VALUE_BYTES": "2000000",
+        "MEMOTURN_SQL_COSTLY_VALUE_BYTES": "3000",
+        "MEMOTURN_SQL_BYTES": "400000",
+        "MEMOTURN_SQL_RESULT_BYTES": "5000",
+        "MEMOTURN_SQL_STATEMENT_BYTES": "6000000",
+        "MEMOTURN_SQL_HEAP_BYTES": "70000000",
         "MEMOTURN_PITR_RETENTION_SECS": "3600",
         "MEMOTURN_PITR_SNAPSHOT_RETENTION_SECS": "7200",
         "MEMOTURN_GC_GRACE_SECS": "30",
@@ -107,6 +121,7 @@ def test_variables_reach_the_settings() -> None:
     assert (settings.commit.durability, settings.commit.ship_interval_ms) == ("durable", 50)
     assert (settings.cache.page_cache_bytes, settings.cache.disk_cache_bytes) == (1000, 0)
     assert (settings.hot_cap, settings.node_id, settings.advertise) == (3, "n1", "http://n1:8080")
+    assert settings.sql == SqlSettings(1, 2_000_000, 3000, 400_000, 5000, 6_000_000, 70_000_000)
     history = settings.history
     assert (history.pitr_retention_secs, history.pitr_snapshot_retention_secs) == (3600, 7200)
     assert history.gc_grace_secs == 30
@@ -152,6 +167,8 @@ def test_where_the_store_is_taken_from(
         {"MEMOTURN_PAGE_CACHE_BYTES": "-1"},
         {"MEMOTURN_GC_GRACE_SECS": "0"},
         {"MEMOTURN_SHIP_INTERVAL_MS": "0"},
+        {"MEMOTURN_SQL_DEADLINE_SECS": "0"},
+        {"MEMOTURN_SQL_HEAP_BYTES": "1000"},
         {"MEMOTURN_OBJECT_STORE": "file:///srv/elsewhere"},
         {"MEMOTURN_OBJECT_STORE": "file:///objects"},
         {"MEMOTURN_URL": "ftp://x"},
@@ -162,6 +179,21 @@ def test_a_value_that_cannot_be_meant_is_named(environ: dict[str, str]) -> None:
     (name,) = environ
     with pytest.raises(UsageError, match=name):
         configure(None, environ)
+
+
+def test_a_bound_of_sql_holds(agent: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMOTURN_SQL_RESULT_BYTES", "2000")
+    assert agent("sql", "agent-42", "SELECT 1 AS a UNION ALL SELECT 2", "--json").json["rows"] == [
+        {"a": 1},
+        {"a": 2},
+    ]
+    many = agent(
+        "sql",
+        "agent-42",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 999) SELECT i FROM n",
+        code=None,
+    )
+    assert (many.code, "2000 bytes" in many.err) == (1, True)
 
 
 def test_config_prints_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

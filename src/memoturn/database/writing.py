@@ -66,14 +66,14 @@ class Writing(Ownership):
         node took it over, `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not
         durable.
         """
-        began = self._env.clock.monotonic()
+        began = self._monotonic()
         try:
             done = self._write(work, anywhere)
         except SegmentGoneError:
             with contextlib.suppress(MemoturnError):
                 self.renew()
             raise
-        self._env.written.commits.add(self._env.clock.monotonic() - began)
+        self._env.written.commits.add(self._monotonic() - began)
         return done
 
     def _write(self, work: Callable[[apsw.Connection], T], anywhere: bool) -> tuple[T, TXID]:
@@ -235,8 +235,8 @@ class Writing(Ownership):
         if self._haste is not None:
             self._haste.check_pages(len(pages))
         # No commit precedes the rewind or the fork that its stretch began with, whatever the clock does.
-        now = max(self._env.clock.now_ms(), self._held.record.timeline[-1].at)
-        self._pending = build_commit(head, pages, page_count, now)
+        now, began = self._env.clock.now_ms(), self._held.record.timeline[-1].at
+        self._pending = build_commit(head, pages, page_count, now if now > began else began)
 
     def _next(self) -> Source:
         """Another transaction follows in the same block of work: it stands on the one before."""

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from memoturn.base.settings import (
+    MIB,
     AuthSettings,
     CacheSettings,
     CommitSettings,
@@ -18,6 +19,7 @@ from memoturn.base.settings import (
     MaintenanceSettings,
     ServerSettings,
     Settings,
+    SqlSettings,
 )
 from memoturn.faces.cli.errors import UsageError
 
@@ -77,6 +79,7 @@ def configure(url: str | None, environ: Mapping[str, str], token: str | None = N
             page_cache_bytes=given.number("MEMOTURN_PAGE_CACHE_BYTES", defaults.cache.page_cache_bytes, 0),
             disk_cache_bytes=given.number("MEMOTURN_DISK_CACHE_BYTES", defaults.cache.disk_cache_bytes, 0),
         ),
+        sql=_sql(given, defaults.sql),
         history=HistorySettings(
             pitr_retention_secs=given.number(
                 "MEMOTURN_PITR_RETENTION_SECS", defaults.history.pitr_retention_secs, 0
@@ -111,6 +114,22 @@ def configure(url: str | None, environ: Mapping[str, str], token: str | None = N
         where.append(Setting("MEMOTURN_OBJECT_STORE", store, origin))
     return Configuration(
         store, home, settings, where + given.shown, embedding, auth, server, token or auth.platform_key
+    )
+
+
+def _sql(given: _Given, default: SqlSettings) -> SqlSettings:
+    def number(name: str, value: float, least: int) -> int:
+        return given.number(f"MEMOTURN_SQL_{name}", int(value), least)
+
+    # With less, what is kept in reserved tables could not be written, or SQLite could do nothing at all.
+    return SqlSettings(
+        deadline=number("DEADLINE_SECS", default.deadline, 1),
+        value_bytes=number("VALUE_BYTES", default.value_bytes, MIB),
+        costly_value_bytes=number("COSTLY_VALUE_BYTES", default.costly_value_bytes, 1024),
+        sql_bytes=number("BYTES", default.sql_bytes, 64 * 1024),
+        result_bytes=number("RESULT_BYTES", default.result_bytes, 1024),
+        statement_bytes=number("STATEMENT_BYTES", default.statement_bytes, MIB),
+        heap_bytes=number("HEAP_BYTES", default.heap_bytes, 16 * MIB),
     )
 
 
