@@ -11,7 +11,19 @@ from pathlib import Path
 
 import apsw
 
-from bench import background, branches, collection, commits, history, memories, models, reads, recall, server
+from bench import (
+    background,
+    branches,
+    collection,
+    commits,
+    differences,
+    history,
+    memories,
+    models,
+    reads,
+    recall,
+    server,
+)
 from bench.measure import Figure
 from bench.samples import sqlite_file
 
@@ -27,6 +39,7 @@ _GROUPS = [
     "memories",
     "recall",
     "collection",
+    "differences",
     "history",
     "background",
     "server",
@@ -47,7 +60,7 @@ def main(names: list[str]) -> None:
 
 def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
     groups = set(names)
-    if groups & {"branches", "reads", "history", "server"}:
+    if groups & {"branches", "reads", "history", "server", "differences"}:
         big = sqlite_file(scratch / "big.sqlite", 1024)
         small = sqlite_file(scratch / "small.sqlite", 1)
     if "branches" in groups:
@@ -59,11 +72,13 @@ def _figures(scratch: Path, names: list[str]) -> Iterator[Figure]:
     if "models" in groups:
         yield from models.figures(scratch)
     if "memories" in groups:
-        yield from memories.figures()
+        yield from memories.figures(scratch)
     if "recall" in groups:
         yield from recall.figures()
     if "collection" in groups:
         yield from collection.figures()
+    if "differences" in groups:
+        yield from differences.figures(big, scratch)
     if "history" in groups:
         yield from history.figures(big, small, scratch)
     if "background" in groups:

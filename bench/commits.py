@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -94,6 +95,20 @@ def _rate(home: Path, databases: int, seconds: float = 2.0) -> float:
         for thread in threads:
             thread.join()
     return done / took
+
+
+@contextmanager
+def without_sync() -> Iterator[None]:
+    """Logs are written as ever, and nothing waits for the disk: what a commit costs before its sync."""
+    from memoturn.database import logfile
+
+    written, synced = logfile._write, logfile._sync
+    logfile._write = lambda fd, data, offset: os.pwrite(fd, data, offset)
+    logfile._sync = lambda fd: None
+    try:
+        yield
+    finally:
+        logfile._write, logfile._sync = written, synced
 
 
 @contextmanager

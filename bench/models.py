@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from bench.commits import without_sync
 from bench.measure import Figure, Times, measure, measure_both, ratio
 from memoturn import Memoturn
 from memoturn.models import documents, kv
@@ -24,10 +25,22 @@ _DIMENSION = 384
 
 
 def figures(scratch: Path) -> Iterator[Figure]:
-    """The models on a store in memory; plain SQLite writes a file in WAL mode that it does not sync."""
-    yield from _keys(scratch)
-    yield _insert(scratch)
+    """Each call is a transaction; plain SQLite writes a file in WAL mode that it does not sync, and we a log."""
+    for store in ("memory", "file"):
+        with without_sync():
+            yield from _keys(_directory(scratch, f"{store}-keys"), store)
+            yield _insert(_directory(scratch, f"{store}-documents"), store)
     yield from _vectors()
+
+
+def _directory(scratch: Path, name: str) -> Path:
+    directory = scratch / name
+    directory.mkdir()
+    return directory
+
+
+def _url(scratch: Path, store: str) -> str:
+    return "memory:" if store == "memory" else f"file:{scratch / 'store'}"
 
 
 def _plain(scratch: Path, name: str, schema: str) -> apsw.Connection:
@@ -37,10 +50,10 @@ def _plain(scratch: Path, name: str, schema: str) -> apsw.Connection:
     return connection
 
 
-def _keys(scratch: Path) -> Iterator[Figure]:
+def _keys(scratch: Path, store: str) -> Iterator[Figure]:
     plain = _plain(scratch, "kv.sqlite", kv.SCHEMA)
     keys = [key.encode() for key in _KEYS]
-    with Memoturn("memory:") as mt:
+    with Memoturn(_url(scratch, store)) as mt:
         mt.databases.create("a")
         ours = mt.db("a").kv
         for number, key in enumerate(_KEYS):
@@ -59,15 +72,15 @@ def _keys(scratch: Path) -> Iterator[Figure]:
             10_000,
         )
     plain.close()
-    yield _against("KV get, hot, `memory:`", 3, *get)
-    yield _against("KV put, hot, `memory:`, before fsync", 16, *put)
+    yield _against(f"KV get, hot, `{store}:`", 3, *get)
+    yield _against(f"KV put, hot, `{store}:`, before fsync", 16, *put)
 
 
-def _insert(scratch: Path) -> Figure:
+def _insert(scratch: Path, store: str) -> Figure:
     table = documents.table_of("people")
     plain = _plain(scratch, "docs.sqlite", table.schema)
     texts = [msgspec.json.encode(document).decode() for document in _DOCUMENTS]
-    with Memoturn("memory:") as mt:
+    with Memoturn(_url(scratch, store)) as mt:
         mt.databases.create("a")
         ours = mt.db("a").docs
         both = measure_both(
@@ -76,7 +89,7 @@ def _insert(scratch: Path) -> Figure:
             10_000,
         )
     plain.close()
-    return _against("document insert, hot, `memory:`, before fsync", 15, *both)
+    return _against(f"document insert, hot, `{store}:`, before fsync", 15, *both)
 
 
 def _against(name: str, most: float, ours: Times, theirs: Times) -> Figure:

@@ -8,7 +8,7 @@ from typing import Any
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memoturn import AlreadyExistsError, Database, InvalidRequestError, Memoturn, SqlError
@@ -318,6 +318,7 @@ def _answer(connection: apsw.Connection, text: str, params: tuple[Any, ...]) -> 
         return type(error), str(error)
 
 
+@settings(deadline=None)
 @given(_scalars, _scalars, _scalars)
 def test_functions_that_are_bounded_give_sqlites_answers(x: Any, y: Any, z: Any) -> None:
     ours, theirs = apsw.Connection(":memory:"), apsw.Connection(":memory:")

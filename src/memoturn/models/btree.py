@@ -61,9 +61,12 @@ class Cell(NamedTuple):
 
 
 class Node:
-    """One page of a tree. An interior page has one child more than it has cells."""
+    """One page of a tree. An interior page has one child more than it has cells.
 
-    __slots__ = ("cells", "children", "is_leaf", "is_table")
+    A cell is read when it is asked for: whoever looks for one key meets few of them.
+    """
+
+    __slots__ = ("_page", "_page_no", "_pointers", "_usable", "is_leaf", "is_table")
 
     def __init__(self, page_no: PageNo, page: bytes, usable: int) -> None:
         start = 100 if page_no == 1 else 0
@@ -72,15 +75,46 @@ class Node:
             raise CorruptError(f"page {page_no} was taken for a part of a tree, but its kind is {kind}")
         self.is_leaf = kind in LEAVES
         self.is_table = kind in TABLE_KINDS
+        self._page, self._page_no, self._usable = page, page_no, usable
         count = int.from_bytes(page[start + 3 : start + 5])
-        self.children: list[PageNo] = []
         try:
-            pointers = struct.unpack_from(f">{count}H", page, start + (8 if self.is_leaf else 12))
-            if not self.is_leaf:
-                self.children = [PageNo(_u32(page, at)[0]) for at in (*pointers, start + 8)]
-            self.cells = [self._cell(page, at, usable) for at in pointers]
+            self._pointers = struct.unpack_from(f">{count}H", page, start + (8 if self.is_leaf else 12))
+        except struct.error:
+            raise self._too_short() from None
+
+    @property
+    def count(self) -> int:
+        """How many cells there are."""
+        return len(self._pointers)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All of them. Raises `CorruptError`, as does whatever reads one."""
+        return [self.cell(number) for number in range(self.count)]
+
+    @property
+    def children(self) -> list[PageNo]:
+        """The pages below."""
+        return [] if self.is_leaf else [self.child(number) for number in range(self.count + 1)]
+
+    def cell(self, number: int) -> Cell:
+        """One cell; the first is number 0."""
+        try:
+            return self._cell(self._page, self._pointers[number], self._usable)
         except (IndexError, struct.error):
-            raise CorruptError(f"page {page_no} has a cell that reaches beyond its end") from None
+            raise self._too_short() from None
+
+    def child(self, number: int) -> PageNo:
+        """The page on the left of a cell, or, behind the last cell, on its right."""
+        start = 100 if self._page_no == 1 else 0
+        at = self._pointers[number] if number < self.count else start + 8
+        try:
+            return PageNo(_u32(self._page, at)[0])
+        except struct.error:
+            raise self._too_short() from None
+
+    def _too_short(self) -> CorruptError:
+        return CorruptError(f"page {self._page_no} has a cell that reaches beyond its end")
 
     def _cell(self, page: bytes, at: int, usable: int) -> Cell:
         if not self.is_leaf:
@@ -227,4 +261,4 @@ def has_collation(name: str) -> bool:
 
 def child_of_rowid(node: Node, rowid: int) -> PageNo:
     """Below which child of an interior page of a table tree a rowid has its place."""
-    return node.children[bisect_left(node.cells, rowid, key=lambda cell: cell.key)]
+    return node.child(bisect_left(range(node.count), rowid, key=lambda number: node.cell(number).key))

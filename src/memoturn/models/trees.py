@@ -143,10 +143,10 @@ class Tree:
         if target == self.root:
             return True
         try:
-            cells = self.side.node(target).cells
-            if not cells:
+            node = self.side.node(target)
+            if not node.count:
                 return False
-            key = self.key(cells[0])
+            key = self.key(node.cell(0))
         except CorruptError:
             return False  # A page on the free list may hold anything.
         page_no = self.root
@@ -170,10 +170,10 @@ class Tree:
         if isinstance(key, int):
             return child_of_rowid(node, key)
         assert self.order is not None
-        low, high = 0, len(node.cells)
+        low, high = 0, node.count
         while low < high:
             middle = (low + high) // 2
-            there = self.key(node.cells[middle])
+            there = self.key(node.cell(middle))
             assert not isinstance(there, int)
             found = self.order.compare(key, there)
             if found == 0:
@@ -182,7 +182,7 @@ class Tree:
                 high = middle
             else:
                 low = middle + 1
-        return node.children[low]
+        return node.child(low)
 
     def pages(self) -> Iterator[PageNo]:
         """All pages of the tree, for which the interior ones are read."""
