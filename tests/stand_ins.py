@@ -14,6 +14,7 @@ class NeverSure:
     """A watch that makes every look at a record a read."""
 
     tells_owner = False
+    owner_age = -1.0  # It has always been too long.
 
     def __init__(self) -> None:
         self._next = itertools.count().__next__
@@ -23,9 +24,6 @@ class NeverSure:
 
     def ring(self, key: str) -> int:
         return self._next()
-
-    def is_overdue(self, heard_at: float) -> bool:
-        return True
 
 
 class NoShipper:

@@ -160,10 +160,11 @@ class Standing:
 
     def is_current(self) -> bool:
         """Whether nothing has changed since this process last looked."""
-        if self._look_by <= self._monotonic():
+        now = self._monotonic()
+        if self._look_by <= now:
             return False
         if self._owned and not self._watch.tells_owner:
-            return not self._watch.is_overdue(self._heard_at)
+            return now - self._heard_at <= self._watch.owner_age
         return self._seen == self._watch.token(self.key)
 
     def _refresh(self) -> Source:

@@ -7,6 +7,7 @@ Tokens are compared for equality only.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import zlib
 from pathlib import Path
@@ -30,23 +31,21 @@ class Watch(Protocol):
     def ring(self, key: str) -> int:
         """Say that the record at `key`, or the log of its branch, has changed; returns the token after that."""
 
-    def is_overdue(self, heard_at: float) -> bool:
-        """Whether an owner who is not told has to look again, having heard from the bucket at `heard_at` last."""
+    owner_age: float
+    """For so many seconds after he heard from the bucket an owner who is not told need not look again."""
 
 
 class AloneWatch:
     """For a bucket that no one else can reach: what this process wrote last is what there is."""
 
     tells_owner = False
+    owner_age = math.inf
 
     def token(self, key: str) -> int:
         return 0
 
     def ring(self, key: str) -> int:
         return 0
-
-    def is_overdue(self, heard_at: float) -> bool:
-        return False
 
 
 class AgeWatch:
@@ -60,7 +59,7 @@ class AgeWatch:
     def __init__(self, clock: Clock, max_age: float, owner_max_age: float = 5.0) -> None:
         self._clock = clock
         self._max_age = max_age
-        self._owner_max_age = owner_max_age
+        self.owner_age = owner_max_age
         self._numbers = itertools.count()
 
     def token(self, key: str) -> int:
@@ -71,9 +70,6 @@ class AgeWatch:
     def ring(self, key: str) -> int:
         return self.token(key)
 
-    def is_overdue(self, heard_at: float) -> bool:
-        return self._clock.monotonic() - heard_at > self._owner_max_age
-
 
 class SharedWatch:
     """For processes on one machine: a page of shared memory with one slot for many keys.
@@ -83,6 +79,7 @@ class SharedWatch:
     """
 
     tells_owner = True
+    owner_age = math.inf
     _SLOTS: Final = 1 << 15
 
     def __init__(self, path: Path, ids: Ids) -> None:
@@ -108,9 +105,6 @@ class SharedWatch:
         slot = self._slot_of.get(key)
         self._slots[self._remember(key) if slot is None else slot] = token
         return token
-
-    def is_overdue(self, heard_at: float) -> bool:
-        return False
 
     def close(self) -> None:
         """Let go of the shared memory."""
