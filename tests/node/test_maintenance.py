@@ -508,7 +508,7 @@ from memoturn import Memoturn, Settings
 from memoturn.base.settings import CommitSettings, HistorySettings, MaintenanceSettings
 settings = Settings(
     commit=CommitSettings(busy_timeout=60.0),
-    history=HistorySettings(gc_grace_secs=4, work_share=1.0),
+    history=HistorySettings(gc_grace_secs=60, work_share=1.0),
     maintenance=MaintenanceSettings(idle_secs=0.3),
 )
 with Memoturn(sys.argv[1], settings=settings) as mt:
