@@ -79,7 +79,7 @@ def test_of_32_racing_processes_one_wins_each_round_and_no_reader_sees_a_torn_ob
     context = multiprocessing.get_context("spawn")
     root, stop = tmp_path / "bucket", tmp_path / "stop"
     bucket = open_at(root)
-    bucket.create("race/replaced", body_of(0, 0))
+    bucket.create("race/replaced", body_of(-1, 0))
     start, results = context.Barrier(PROCESSES), context.SimpleQueue()
     reader = context.Process(target=read_along, args=(str(root), str(stop), results))
     contenders = [
