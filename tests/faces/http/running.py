@@ -59,7 +59,7 @@ def running(
 
     thread = threading.Thread(target=run)
     thread.start()
-    listening = told.get(timeout=30)
+    listening = told.get(timeout=120)
     if isinstance(listening, BaseException):
         thread.join()
         raise listening
