@@ -96,7 +96,8 @@ def test_what_carries_a_key_is_what_twice_would_be_more_than_once() -> None:
     [
         (IMPORT, "not sent", True), (LINES, "not sent", True), (LINES, "lost", False),
         (GET, "lost", True), (PUT, "lost", True), (WRITE, "lost", True), (REWIND, "lost", True),
-        (WRITE, error(429, "overloaded", "1"), True), (LINES, error(429, "overloaded"), True),
+        (WRITE, error(429, "overloaded", "1"), True), (LINES, error(429, "overloaded", "1"), False),
+        (PUT, error(429, "overloaded"), True),
         (WRITE, error(503, "unavailable", kind="busy"), True),
         (WRITE, error(503, "unavailable"), False), (GET, error(503, "unavailable"), True),
         (WRITE, error(503, "unavailable", "1"), True),
@@ -155,10 +156,14 @@ def test_a_lost_answer_of_a_write_is_asked_for_with_the_same_key(client: Callabl
 
 
 def test_what_would_be_done_twice_is_not_sent_twice(client: Callable[..., Any]) -> None:
-    with scripted(hang_up) as server:
+    lines = [{"role": "user", "content": "x"}]
+    with scripted(hang_up, refusal(503, "unavailable", retry_after="0")) as server:
+        profile = client(server.url).memory("a", "b")
         with pytest.raises(UnavailableError, match="whether it was obeyed is not known"):
-            client(server.url).memory("a", "b").import_lines([{"role": "user", "content": "x"}])
-        assert len(server.asked) == 1
+            profile.import_lines(lines)
+        with pytest.raises(UnavailableError, match="it is unavailable"):
+            profile.import_lines(lines)
+        assert [one.body.count(b"content") for one in server.asked] == [1, 1]
 
 
 def test_it_gives_up_after_so_many_attempts(client: Callable[..., Any]) -> None:

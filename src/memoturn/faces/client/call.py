@@ -39,10 +39,10 @@ class Call(Generic[T]):
 
     `keyed` calls are sent with a fresh `Idempotency-Key`, the same at every attempt: so that a server which has
     obeyed a lost one gives its answer again, and does nothing twice. `natural` is whether a second time does no more
-    than the first, and answers the same.
+    than the first, and answers the same. What is to be sent `once` has a body that is gone when it was sent.
     """
 
-    __slots__ = ("body", "headers", "keyed", "long", "method", "missing", "natural", "read", "target")
+    __slots__ = ("body", "headers", "keyed", "long", "method", "missing", "natural", "once", "read", "target")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Call(Generic[T]):
         keyed: bool,
         missing: bool,
         natural: bool,
+        once: bool,
     ) -> None:
         self.method = route.method
         self.target = path_of(route, names) + _query(query)
@@ -63,13 +64,14 @@ class Call(Generic[T]):
         self.read = read
         self.keyed = keyed
         self.natural = natural
+        self.once = once
         self.long = route.long
         self.missing = missing
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again when nobody knows whether it was obeyed."""
-        return self.keyed or self.natural
+        return (self.keyed or self.natural) and not self.once
 
     def result(self, reply: Reply) -> T:
         """What the answer means. Raises the error that it stands for, and `UnavailableError` if it makes no sense."""
@@ -98,6 +100,7 @@ def call(
     keyed: bool | None = None,
     missing: bool = False,
     natural: bool | None = None,
+    once: bool = False,
 ) -> Call[T]:
     """A call of a route.
 
@@ -117,7 +120,7 @@ def call(
         keyed = route.need != "read" and headers.IDEMPOTENCY_KEY in route.headers
     if natural is None:
         natural = route.repeatable and not keyed
-    return Call(route, names, read, query or {}, given, body, keyed, missing, natural)
+    return Call(route, names, read, query or {}, given, body, keyed, missing, natural, once)
 
 
 def data(

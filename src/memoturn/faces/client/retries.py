@@ -3,7 +3,8 @@
 Sent again is what was certainly not obeyed: no connection came about, or the server has said `overloaded`, or `busy`,
 or has named a time with `Retry-After`. What may have been obeyed, as its answer was lost, is sent again only if that
 does no harm: the call only reads, does no more the second time, or carries an `Idempotency-Key`. A write that ended
-with another error is never repeated: a key gives an answer again, it does not undo half of one.
+with another error is never repeated: a key gives an answer again, it does not undo half of one. Nor is what has a
+body that is gone when it was sent.
 
 The pause doubles with each attempt, is cut by a random part of up to one half, so that clients do not come back all
 at once, and is never less than what the server asks for.
@@ -37,6 +38,8 @@ def pause(
     least = 0.0
     if isinstance(met, Reply):
         if 200 <= met.status < 300:
+            return None
+        if call.once:
             return None
         asked = _retry_after(met)
         if not _worth(call, failure(met), asked is not None):

@@ -145,7 +145,7 @@ def import_(address: Address, session_id: str | None) -> Call[MemoryImport]:
         query={"session_id": session_id},
         sent=sent,
         keyed=False,
-        natural=False,
+        once=True,
     )
 
 
