@@ -275,3 +275,18 @@ def test_a_name_too_long_for_the_file_system_is_an_invalid_request(tmp_path: Pat
     with pytest.raises(InvalidRequestError, match="too long"):
         bucket.put("x" * 300, b"")
     assert leftovers(tmp_path) == []
+
+
+class CrowdedDisk(Disk):
+    """Another process removes the directory as soon as it is empty."""
+
+    def unlink(self, path: str) -> None:
+        super().unlink(path)
+        os.rmdir(os.path.dirname(path))
+
+
+def test_a_directory_that_somebody_else_removes_first_is_no_failure(tmp_path: Path) -> None:
+    bucket = open_at(tmp_path / "bucket", CrowdedDisk())
+    bucket.create("db/d_1/one", b"1")
+    bucket.delete("db/d_1/one")
+    assert keys(bucket) == []

@@ -68,9 +68,9 @@ class DurableFiles:
         with reporting(self._root, "deleted from"):
             try:
                 self._disk.unlink(path)
+                self._disk.sync_directory(parent)
             except (FileNotFoundError, NotADirectoryError):
-                return
-            self._disk.sync_directory(parent)
+                return  # Somebody else has removed it, or has found the directory empty and removed that.
         # They would pile up with every branch that ever lived. The first one in use ends this.
         with contextlib.suppress(OSError):
             while parent != self._root:
