@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,8 @@ import pytest
 from memoturn.base.errors import OverloadedError
 from memoturn.base.settings import ServerSettings
 from memoturn.faces.http.admission import Admission
+from memoturn.faces.http.call import Answer, Call
+from memoturn.faces.http.handlers import HANDLERS
 from memoturn.faces.http.idempotency import FirstAnswers, Kept
 from memoturn.faces.http.serve import parse_listen
 from tests.faces.http.running import FREE, Running, running
@@ -84,6 +87,21 @@ def test_work_is_stopped_at_the_deadline(small: Running) -> None:
     assert small.sql("a", "INSERT INTO t VALUES (1)")["txid"] == 2
 
 
+def test_work_that_cannot_stop_is_answered_all_the_same(
+    small: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def waits(_call: Call) -> Answer:
+        goes_on.wait(60)
+        return Answer(None, 0)
+
+    monkeypatch.setitem(HANDLERS, "db.where", waits)
+    refused(small.http.get("/v1/db/a"), 408, "request_timeout", "MEMOTURN_REQUEST_SECS")
+    goes_on.set()
+    assert small.sql("a", "SELECT 1")["txid"] == 1
+
+
 def test_limits_of_what_is_found_are_clamped(small: Running) -> None:
     for i in range(4):
         small.http.put(f"/v1/db/a/kv/n/{i}", content=b"")
@@ -126,12 +144,17 @@ def test_a_rate_is_that_of_each_caller_and_comes_back() -> None:
 def test_no_more_than_so_many_are_in_flight(tmp_path: Path) -> None:
     with running("memory:", tmp_path, replace(FREE, in_flight=2, request_secs=2)) as server:
         server.http.post("/v1/databases", json={"name": "a"})
+
+        def insist() -> httpx.Response:
+            while True:
+                answer = server.http.post("/v1/db/a/sql", json={"stmts": [{"q": FOREVER}]})
+                if answer.status_code != 429:
+                    return answer
+
         with ThreadPoolExecutor(2) as pool:
-            slow = [
-                pool.submit(server.http.post, "/v1/db/a/sql", json={"stmts": [{"q": FOREVER}]}) for _ in "ab"
-            ]
+            slow = [pool.submit(insist) for _ in "ab"]
             answer = server.http.get("/v1/db/a")
-            while answer.status_code == 200:
+            while answer.status_code == 200 and not all(one.done() for one in slow):
                 answer = server.http.get("/v1/db/a")
             refused(answer, 429, "overloaded", "2 requests")
             assert (answer.headers["retry-after"], answer.headers["memoturn-txid"]) == ("1", "0")
