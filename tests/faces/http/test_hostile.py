@@ -29,7 +29,7 @@ CODES = {200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 409, 410, 413, 429, 4
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server that does not wait long."""
     directory = tmp_path_factory.mktemp("hostile")
-    with running(f"file:{directory}/store", directory / "spool", replace(FREE, request_secs=1)) as server:
+    with running(f"file:{directory}/store", directory / "spool", replace(FREE, request_secs=3)) as server:
         server.http.post("/v1/databases", json={"name": "a"}).raise_for_status()
         server.sql("a", "CREATE TABLE t(x)")
         yield server

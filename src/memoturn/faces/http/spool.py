@@ -48,7 +48,9 @@ async def spool(call: Call, pieces: AsyncIterator[bytes], lane: Lane) -> None:
                 waiting.clear()
         await run(partial(_write, file, bytes(waiting)))
     except BaseException as error:
-        if pending is not None:
+        if pending is not None and pending.done():
+            discard(pending)  # Before the refusal is told.
+        elif pending is not None:
             pending.add_done_callback(discard)
         if isinstance(error, OSError):
             raise UnavailableError(f"the body cannot be spooled: {error.strerror}") from error
