@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -36,10 +35,13 @@ class ManualClock(SystemClock):
         self.ms += round(seconds * 1000)
 
 
-def open_files() -> int:
-    """How many descriptors this process has. What other tests left behind is gone before it is counted."""
-    gc.collect()
-    return len(os.listdir("/dev/fd"))
+def open_files(below: Path) -> int:
+    """How many descriptors this process has of files in a directory, removed ones too."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # That of the listing itself is gone.
+            found += os.readlink(f"/proc/self/fd/{name}").startswith(f"{below}/")
+    return found
 
 
 def branch_of(db: Database) -> Branch:

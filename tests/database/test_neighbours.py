@@ -301,7 +301,7 @@ def test_lock_that_could_not_be_finished_is_free_for_all(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, error: BaseException
 ) -> None:
     one, two = pair
-    before = open_files()
+    before = open_files(tmp_path)
 
     def fail(*_args: object) -> None:
         raise error
@@ -312,7 +312,7 @@ def test_lock_that_could_not_be_finished_is_free_for_all(
     with pytest.raises(expected, match=told):
         one.machine.try_lock("b_1")
     monkeypatch.undo()
-    assert open_files() == before
+    assert open_files(tmp_path) == before
     assert os.listdir(tmp_path / "locks") == []
     assert two.machine.try_lock("b_1")
     two.machine.unlock("b_1")
@@ -361,7 +361,7 @@ def test_logs_of_those_that_came_and_went_are_not_kept_open(tmp_path: Path) -> N
         one.commit(turn)
         assert seen(watcher.machine, f"n{turn}") == [turn]
         one.close()
-        opened.append(open_files())
+        opened.append(open_files(tmp_path))
     assert opened == opened[:1] * 5
     watcher.close()
 
@@ -374,10 +374,10 @@ def test_logs_of_the_many_living_are_kept_open_within_a_limit(
     others = [Neighbour(tmp_path, f"n{number}") for number in range(4)]
     for txid, one in enumerate(others):
         one.commit(txid)
-    before = open_files()
+    before = open_files(tmp_path)
     for _ in range(2):
         assert [seen(watcher.machine, f"n{txid}") for txid in range(4)] == [[0], [1], [2], [3]]
-    assert open_files() <= before + 2
+    assert before < open_files(tmp_path) <= before + 2
     for one in (*others, watcher):
         one.close()
 
@@ -388,12 +388,12 @@ def test_start_on_a_full_disk_is_refused_and_leaves_nothing(
     def full(*_args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    before = open_files()
+    before = open_files(tmp_path)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(UnavailableError, match="free some space"):
         Machine(tmp_path, "one", lambda _: None)
     assert os.listdir(tmp_path / "nodes") == []
-    assert open_files() == before
+    assert open_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("reserves", [True, False], ids=["reserved", "written"])
