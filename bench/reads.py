@@ -160,7 +160,7 @@ def _pages_fetched(db: Database) -> int:
 
 _CHILD = """
 import json, sys, time
-from memoturn import Database, Memoturn
+from memoturn.faces.embedded.client import Database, Memoturn
 start = time.perf_counter_ns()
 mt = Memoturn(sys.argv[1])
 row = mt.db("a").sql("SELECT x FROM t WHERE id = ?", [int(sys.argv[2])])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memoturn.history.budget import Budget, Stopped
+from memoturn.history.budget import PIECE, Budget, Stopped
 from tests.bucket.faulty import StoppedClock
 
 
@@ -61,7 +61,8 @@ def test_it_stops_at_the_next_piece_and_within_a_long_pause() -> None:
 def test_it_reports_what_is_done_of_what_is_expected() -> None:
     seen: list[tuple[int, int]] = []
     budget = Budget(StoppedClock(), progress=lambda done, total: seen.append((done, total)))
-    budget.expect(100)
-    budget.spend(60)
-    budget.spend(60)
-    assert seen == [(60, 100), (120, 120)]
+    budget.expect(3 * PIECE)
+    for _ in range(6):
+        budget.spend(PIECE // 2)
+    budget.spend(1)
+    assert seen == [(PIECE, 3 * PIECE), (2 * PIECE, 3 * PIECE), (3 * PIECE, 3 * PIECE), (3 * PIECE + 1,) * 2]

@@ -19,8 +19,9 @@ from memoturn.pages.view import View, open_view
 from memoturn.segments.base import BaseIndex, parse_base_tail
 from memoturn.segments.base_write import BaseWriter
 
-_PIECE: Final = 32
-"""Pages after which the work may pause: compressing them takes some tenths of a millisecond."""
+_PIECE: Final = 2
+"""Pages after which the work may pause. A commit that wants the interpreter waits for the end of a piece: with so few
+of them it is some tens of microseconds."""
 
 
 class _Made(NamedTuple):

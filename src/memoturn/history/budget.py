@@ -26,7 +26,7 @@ class Budget:
     """One job's allowance, for one thread at a time. Without `share` and `bytes_per_second` it knows no limit.
 
     `share` is how much of the time the job may work, more than 0 and at most 1. `stopped` is asked again and again.
-    `progress` is called with the bytes that are done and those that are expected in all.
+    `progress` is called with the bytes that are done and those that are expected in all, once for each `PIECE`.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Budget:
         self._stopped = stopped
         self._progress = progress
         self._since = clock.monotonic()
+        self._told = 0
 
     def check(self) -> None:
         """Raise `Stopped` if the work is to stop."""
@@ -69,7 +70,8 @@ class Budget:
         """A piece is done that took so many bytes: pause as long as it has earned. Raises `Stopped`."""
         self.check()
         self.bytes += count
-        if self._progress is not None:
+        if self._progress is not None and self.bytes >= min(self._told + PIECE, self.expected):
+            self._told = self.bytes
             self._progress(self.bytes, max(self.expected, self.bytes))
         worked = self._clock.monotonic() - self._since
         self.worked += worked

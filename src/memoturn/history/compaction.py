@@ -7,7 +7,7 @@ only an object that nothing names. Two who compact the same branch cost each oth
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from memoturn.base.errors import BranchNotFoundError, ConflictError, CorruptError, SegmentGoneError
 from memoturn.base.txids import TXID, UnixMs
@@ -26,6 +26,9 @@ from memoturn.segments.digest import digest_of
 from memoturn.segments.frame import Frame, crc32
 from memoturn.segments.pack import Digest, PackIndex
 from memoturn.segments.pack_build import merge_packs
+
+_FRAMES: Final = 64
+"""Checksums after which the work may pause: what is fetched at once takes milliseconds to verify."""
 
 
 class Done(NamedTuple):
@@ -159,18 +162,18 @@ def _verified(env: Environment, source: str, index: PackIndex, budget: Budget) -
         frames.append(frame)
         end = frame.offset + frame.length
         if end - start >= PIECE:
-            yield _piece(env, source, start, end, frames)
+            yield _piece(env, source, start, end, frames, budget)
             budget.spend(end - start)
             start, frames = end, []
     if start < index.data_length:
-        yield _piece(env, source, start, index.data_length, frames)
+        yield _piece(env, source, start, index.data_length, frames, budget)
         budget.spend(index.data_length - start)
 
 
-def _piece(env: Environment, source: str, start: int, end: int, frames: list[Frame]) -> bytes:
+def _piece(env: Environment, source: str, start: int, end: int, frames: list[Frame], budget: Budget) -> bytes:
     for _ in range(2):
         data = env.bucket.get_range(source, start, end - start)
-        if len(data) == end - start and _is_intact(data, start, frames):
+        if len(data) == end - start and _is_intact(data, start, frames, budget):
             return data
     raise CorruptError(
         f"{source} from byte {start} to {end} does not match its checksums, twice, and is not merged; "
@@ -178,11 +181,14 @@ def _piece(env: Environment, source: str, start: int, end: int, frames: list[Fra
     )
 
 
-def _is_intact(data: bytes, start: int, frames: list[Frame]) -> bool:
+def _is_intact(data: bytes, start: int, frames: list[Frame], budget: Budget) -> bool:
     view = memoryview(data)
-    return all(
-        crc32(view[offset - start : offset - start + length]) == crc for offset, length, crc, _ in frames
-    )
+    for place in range(0, len(frames), _FRAMES):
+        for offset, length, crc, _ in frames[place : place + _FRAMES]:
+            if crc32(view[offset - start : offset - start + length]) != crc:
+                return False
+        budget.spend()
+    return True
 
 
 class StoredFacts:

@@ -42,8 +42,8 @@ from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum
 _CACHE: Final = CacheSettings(page_cache_bytes=16 * MIB, disk_cache_bytes=0)
 _INDEXES: Final = 256 * MIB
 """The indexes of all that a position is made of are needed at once: a page is looked for in each of them."""
-_PIECE: Final = 32 * PAGE_SIZE
-"""Bytes after which the work may pause: so much takes some tenths of a millisecond."""
+_PIECE: Final = 2 * PAGE_SIZE
+"""Bytes after which the work may pause: a commit that wants the interpreter waits for the end of a piece."""
 _TOLD: Final = 3
 """Complaints of SQLite that are passed on."""
 

@@ -39,10 +39,12 @@ def check_manifest(old: Manifest | None, new: Manifest) -> None:
         if new.deleted_at is None and (new.segments or new.head_txid >= new.timeline[0].from_txid):
             _check_covered(old, new)
     else:
-        if any(stretch.from_txid <= old.head_txid for stretch in new.timeline[len(old.timeline) :]):
-            _broken("what was committed keeps its content", old, new)
-        _check_timeline(new.timeline[max(len(old.timeline) - 1, 0) :], old, new)
-        _check_contiguous(new.segments[len(old.segments) :], old.head_txid, len(old.timeline), old, new)
+        added = new.timeline[len(old.timeline) :]
+        if added:
+            if added[0].from_txid <= old.head_txid:
+                _broken("what was committed keeps its content", old, new)
+            _check_timeline((old.timeline[-1], *added), old, new)
+        _check_contiguous(new.segments[len(old.segments) :], old.head_txid, added, old, new)
     if new.checkpoints and max(new.checkpoints.values()) > new.head_txid:
         _broken("a checkpoint names a position that there is", old, new)
 
@@ -87,14 +89,14 @@ def _check_timeline(stretches: Sequence[Stretch], old: Manifest | None, new: Man
 
 
 def _check_contiguous(
-    segments: Sequence[str], last: TXID, first_stretch: int, old: Manifest | None, new: Manifest
+    segments: Sequence[str], last: TXID, added: Sequence[Stretch], old: Manifest | None, new: Manifest
 ) -> None:
     """Every txid beyond `last` up to the head is in exactly one pack, or in a base, or is a rewind."""
     if not segments and last == new.head_txid:
         return
     names = [SegmentName.parse(text) for text in segments]
     elsewhere = {name.max_txid for name in names if name.is_base}
-    elsewhere.update(stretch.from_txid for stretch in new.timeline[max(first_stretch, 1) :])
+    elsewhere.update([stretch.from_txid for stretch in added])
     for name in names:
         if name.is_base:
             continue

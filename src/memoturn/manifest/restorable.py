@@ -81,25 +81,33 @@ def is_exact(manifest: Manifest, txid: TXID, parent_of: ParentOf) -> bool:
 
     If it does, this costs less than `restorable`; if it does not, it may still be a point of its own.
     """
-    for below, _ in _ancestry(manifest, parent_of):
+    below: Manifest | None = manifest
+    while below is not None:
         if txid >= first_own(below):
             return below.removal is None and below.exact_txid <= txid <= below.head_txid
         if txid < below.floor_txid:
             return False
+        below = _above(below, parent_of)
     return False
 
 
 def _ancestry(manifest: Manifest, parent_of: ParentOf) -> Iterator[tuple[Manifest, TXID]]:
     """A branch and those above it, each with the txid at which it was forked; up to one that is gone."""
-    while True:
-        parent = manifest.parent
-        yield manifest, EMPTY if parent is None else parent.fork_txid
-        if parent is None:
-            return
-        try:
-            manifest = parent_of(parent, parent.fork_txid)
-        except BranchNotFoundError:
-            return  # It was removed, because nothing needed it any more.
+    below: Manifest | None = manifest
+    while below is not None:
+        yield below, EMPTY if below.parent is None else below.parent.fork_txid
+        below = _above(below, parent_of)
+
+
+def _above(manifest: Manifest, parent_of: ParentOf) -> Manifest | None:
+    """The parent; None if there is none, or if it was removed, because nothing needed it any more."""
+    parent = manifest.parent
+    if parent is None:
+        return None
+    try:
+        return parent_of(parent, parent.fork_txid)
+    except BranchNotFoundError:
+        return None
 
 
 def _own(manifest: Manifest) -> Iterator[Run]:

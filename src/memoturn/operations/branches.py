@@ -267,7 +267,7 @@ def rewind(
     branch = engine.branch(database, branch_id)
     now, began = engine.clock.now_ms(), engine.clock.monotonic()
     named = find(engine, branch, to, exact)
-    before = branch.manifest()
+    before: Manifest | None = None
 
     def wish(manifest: Manifest, last: UnixMs) -> Manifest:
         nonlocal before
@@ -275,7 +275,7 @@ def rewind(
         return rules.rewind(manifest, named.txid, now, not_before=last)
 
     manifest = branch.move_head(wish)
-    if named.txid < first_own(before) and second_look.is_late(engine, began):
+    if before is not None and named.txid < first_own(before) and second_look.is_late(engine, began):
         second_look.after_rewind(engine, branch, before, named.txid)
     return _rewound(database, branch, manifest, named.exact)
 

@@ -24,6 +24,8 @@ from memoturn.history.census import withdraw
 from memoturn.manifest import keys, rules
 from memoturn.node.engine import Engine
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Undo(msgspec.Struct, frozen=True, array_like=True):
     """What was done, to which branch of which database, and what to go back to."""
@@ -37,7 +39,7 @@ class Undo(msgspec.Struct, frozen=True, array_like=True):
 
     def token(self) -> str:
         """The text that a user keeps."""
-        return "u_" + base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+        return "u_" + base64.urlsafe_b64encode(_encode(self)).decode().rstrip("=")
 
 
 def parse(token: str) -> Undo:
