@@ -93,12 +93,6 @@ def _forbidden() -> ForbiddenError:
     return ForbiddenError("the statement writes, and the scope is read; only SELECT and its like are allowed")
 
 
-def reads_only(text: str) -> bool | None:
-    """Whether a statement is known to write nothing; None for one that was not seen yet."""
-    statement = model.known(text)
-    return None if statement is None else statement.readonly
-
-
 def batch(
     engine: Engine,
     address: Address,

@@ -12,11 +12,10 @@ import msgspec
 from memoturn.faces.wire import headers
 from memoturn.faces.wire.answers import SHAPES
 from memoturn.faces.wire.errors import BY_CODE, ErrorBody
-from memoturn.faces.wire.routes import HTML, JSON, LINES, RAW, ROUTES, SQLITE, TEXT, Query, Route
+from memoturn.faces.wire.routes import JSON, RAW, ROUTES, SQLITE, Query, Route
 
 _REF: Final = "#/components/schemas/{name}"
 _NAMES: Final = re.compile(r"\{(\w+)(\.\.\.)?\}")
-_MEDIA: Final = (RAW, LINES, SQLITE, TEXT, HTML)
 _DATABASE: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 _SAYS: Final = {
