@@ -69,6 +69,15 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
     assert len({ids.token() for _ in range(500)}) == 500
 
 
+def test_ids_of_one_millisecond_ascend() -> None:
+    ids = Ids()
+    made = [ids.ulid(1_700_000_000_000) for _ in range(5000)]
+    assert made == sorted(set(made))
+    assert {name[:10] for name in made} == {"01HF7YAT00"}
+    assert ids.ulid(1_700_000_000_001) > made[-1]
+    assert Ids().ulid(1_700_000_000_000)[:18] != made[0][:18]
+
+
 def test_ids_of_a_seed_are_the_same_again() -> None:
     one, two = (Ids(random.Random(7)) for _ in range(2))
     assert [one.ulid(5), one.token(), one.number(9)] == [two.ulid(5), two.token(), two.number(9)]
@@ -89,13 +98,16 @@ def test_ids_of_many_threads_never_repeat() -> None:
 
 def test_a_forked_child_makes_other_ids() -> None:
     ids = Ids()
+    ids.ulid(5)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write, "".join(ids.token() for _ in range(4)).encode())
+        os.write(write, "".join([ids.ulid(5), *(ids.token() for _ in range(4))]).encode())
         os._exit(0)
     os.waitpid(child, 0)
-    theirs = os.read(read, 64).decode()
+    said = os.read(read, 26 + 64).decode()
+    own, theirs = said[:26], said[26:]
+    assert own[10:18] != ids.ulid(5)[10:18]
     os.close(read)
     os.close(write)
     assert theirs != "".join(ids.token() for _ in range(4))

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from msgspec.structs import replace
+
 from memoturn.base.errors import (
     BranchExpiredError,
     BranchNotFoundError,
@@ -181,7 +183,7 @@ class Ownership(Standing):
             held = self._env.manifests.update(self.key, checked, self._held)
         except UndecidedWriteError:
             # Sent again over the same version it would be as undecidable: what is there must be read first.
-            self._held = self._held._replace(version=NO_VERSION)
+            self._held = replace(self._held, version=NO_VERSION)
             raise
         self._heard_at = asked_at
         return held

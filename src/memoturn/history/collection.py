@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from memoturn.base.errors import BranchNotFoundError, ConflictError
 from memoturn.base.txids import TXID, UnixMs
 from memoturn.bucket import ObjectInfo, ObjectNotFound
@@ -310,7 +312,7 @@ class Collector:
         if wish(manifest) is manifest:
             return
         if self.dry_run:
-            records[manifest.incarnation] = record._replace(held=record.held._replace(record=wish(manifest)))
+            records[manifest.incarnation] = record._replace(held=replace(record.held, record=wish(manifest)))
             return
 
         def guarded(m: Manifest) -> Manifest:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from memoturn.base.clock import format_time
 from memoturn.base.errors import NotFoundError
 from memoturn.base.txids import TXID, UnixMs
@@ -82,7 +84,7 @@ def holders_of(
 
 def _expired(record: Record, now: UnixMs) -> Record:
     """A branch whose time has run out holds nothing, though no pass may have left its tombstone yet."""
-    return record._replace(held=record.held._replace(record=rules.expire(record.manifest, now)))
+    return record._replace(held=replace(record.held, record=rules.expire(record.manifest, now)))
 
 
 def _dead_database(env: Environment, catalog: Register[CatalogEntry], db_uuid: str) -> str | None:

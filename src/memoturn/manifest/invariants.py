@@ -92,7 +92,9 @@ def _check_contiguous(
     segments: Sequence[str], last: TXID, added: Sequence[Stretch], old: Manifest | None, new: Manifest
 ) -> None:
     """Every txid beyond `last` up to the head is in exactly one pack, or in a base, or is a rewind."""
-    if not segments and last == new.head_txid:
+    if not segments and len(added) == new.head_txid - last:
+        if [stretch.from_txid for stretch in added] != [*range(last + 1, new.head_txid + 1)]:
+            _broken("between segments there are rewinds only", old, new)
         return
     names = [SegmentName.parse(text) for text in segments]
     elsewhere = {name.max_txid for name in names if name.is_base}

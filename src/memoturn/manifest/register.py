@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from memoturn.base.cache import GenerationalCache
@@ -36,7 +37,7 @@ OUTDATED: Final = -1
 R = TypeVar("R", Manifest, CatalogEntry)
 
 
-class Held(NamedTuple, Generic[R]):
+class Held(Struct, Generic[R], frozen=True):
     """A record, the version under which it was read or written, and the watch's token at that time."""
 
     record: R
