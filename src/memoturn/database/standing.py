@@ -62,11 +62,6 @@ class Standing:
         self._look_by = math.inf
         self._heard_at = env.clock.monotonic()
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether this process writes the branch, as far as it knows."""
-        return self._owned
-
     def head(self) -> Source:
         """The view of the last visible commit, of this process or of a neighbour.
 
@@ -112,7 +107,8 @@ class Standing:
     def look_again(self) -> Manifest:
         """The manifest as the bucket has it now. A writer that was overtaken without knowing is fenced by this."""
         with self._shipping:
-            self._env.manifests.read(self.key)
+            if not self._asks_anyway:
+                self._env.manifests.read(self.key)
             self._refresh()
             return self._held.record
 
@@ -183,12 +179,15 @@ class Standing:
                 if self._read_manifest().version == held.version:
                     return self._adopt(held, token, foreign)
 
+    @property
+    def _asks_anyway(self) -> bool:
+        """Whether refreshing asks the bucket: an owner who is not told does, as what he has in memory is too old."""
+        return self._owned and not self._watch.tells_owner
+
     def _read_manifest(self) -> Held[Manifest]:
         manifests = self._env.manifests
         try:
-            # An owner who is not told looks because what he has in memory is too old.
-            told = self._watch.tells_owner or not self._owned
-            held = manifests.current(self.key) if told else manifests.read(self.key)
+            held = (manifests.read if self._asks_anyway else manifests.current)(self.key)
         except ObjectNotFound:
             raise BranchNotFoundError(f"branch {self.branch_id!r} is gone") from None
         self._noticed(held.record)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from memoturn.base.errors import CheckpointNotFoundError, InvalidRequestError
+from memoturn.base.errors import (
+    BranchNotFoundError,
+    CheckpointNotFoundError,
+    DatabaseNotFoundError,
+    InvalidRequestError,
+)
 from memoturn.base.names import Address, AtTime, AtTxid, Position
 from memoturn.base.results.branches import Place
+from memoturn.bucket import ObjectNotFound
 from memoturn.database.branch import Branch
 from memoturn.database.positions import Named, resolve
 from memoturn.database.tail import Commit
+from memoturn.manifest.keys import catalog_key
 from memoturn.node.engine import Engine
 from memoturn.pages.view import Source
 
@@ -70,7 +77,21 @@ def writable(engine: Engine, address: Address) -> Branch:
 
 
 def look_again(engine: Engine, address: Address) -> None:
-    """Believe nothing that was read before of a branch that another process may be writing."""
+    """Believe nothing that was read before of a database and a branch that other machines may have changed.
+
+    Whoever writes them on this machine tells of it. Raises `DatabaseNotFoundError`, `BranchNotFoundError` or
+    `BranchExpiredError`.
+    """
+    if engine.env.watch.tells_owner:
+        return
+    try:
+        engine.catalog.read(catalog_key(address.database))
+    except ObjectNotFound:
+        raise DatabaseNotFoundError(f"there is no database {address.database!r}") from None
     branch = engine.branch(address.database, address.branch)
-    if not branch.is_ours:
+    try:
         branch.look_again()
+    except BranchNotFoundError:
+        # It is gone, or another one has its name by now.
+        engine.forget(branch.db_uuid, branch.branch_id)
+        engine.branch(address.database, address.branch)

@@ -34,7 +34,10 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     headers.AT: ("A position in the past: a checkpoint, a txid or a time (RFC 3339).", {"type": "string"}),
     headers.EXACT: ("Refuse a position of which only an older snapshot is left.", {"type": "boolean"}),
     headers.MIN_TXID: ("Wait until the branch is that far.", {"type": "integer", "minimum": 0}),
-    headers.CONSISTENCY: ("Whether to look again first.", {"type": "string", "enum": ["primary", "cached"]}),
+    headers.CONSISTENCY: (
+        "`primary` looks at the store first; `cached`, the default, may be half a second old on a remote store.",
+        {"type": "string", "enum": ["primary", "cached"], "default": "cached"},
+    ),
     headers.DURABILITY: (
         "`durable` is answered once the object store has it.",
         {"type": "string", "enum": ["standard", "durable"]},
