@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from memoturn.base.embedding import Embedder
 from memoturn.base.settings import AuthSettings, ServerSettings, Settings
 from memoturn.faces.http.serve import Listening, serve
 
@@ -39,6 +40,7 @@ def running(
     server: ServerSettings = FREE,
     settings: Settings | None = None,
     auth: AuthSettings | None = None,
+    embedder: Embedder | None = None,
 ) -> Iterator[Running]:
     """A server that is there within the block, and has shipped and let go of the store after it."""
     told: SimpleQueue[Listening | BaseException] = SimpleQueue()
@@ -51,7 +53,8 @@ def running(
                 server,
                 auth or AuthSettings(),
                 spool,
-                tell=told.put,
+                embedder,
+                told.put,
             )
         except BaseException as error:
             told.put(error)

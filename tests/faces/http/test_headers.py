@@ -68,6 +68,21 @@ def test_a_txid_that_does_not_come_is_refused_with_how_far_it_is(tmp_path: Path)
         assert (late.headers["memoturn-txid"], late.headers["retry-after"]) == ("1", "1")
 
 
+def test_what_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
+    asked = {"Memoturn-Min-Txid": "1"}
+    with running("memory:", tmp_path, replace(FREE, min_txid_secs=0.05)) as server:
+        server.http.post("/v1/databases", json={"name": "a"}).raise_for_status()
+        for path, code in (
+            ("/v1/db/nobody/kv/n/k", "database_not_found"),
+            ("/v1/db/a@none", "branch_not_found"),
+        ):
+            answer = server.http.get(path, headers=asked)
+            assert (answer.status_code, answer.json()["code"]) == (404, code)
+        # A profile that is not there is an empty one, and not as far as that.
+        empty = server.http.post("/v1/memory/acme/nobody/recall", json={"query": "x"}, headers=asked)
+        assert (empty.status_code, empty.json()["code"]) == (503, "unavailable")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

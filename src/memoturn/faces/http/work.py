@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from memoturn.base.errors import InternalError, InvalidRequestError, MemoturnError, UnavailableError
+from memoturn.base.errors import (
+    DatabaseNotFoundError,
+    InternalError,
+    InvalidRequestError,
+    MemoturnError,
+    UnavailableError,
+)
 from memoturn.base.txids import TXID
 from memoturn.faces.http import logs
 from memoturn.faces.http.access import check_life
@@ -102,8 +108,21 @@ def _prepare(call: Call) -> Behind | None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise InvalidRequestError(f"Memoturn-Min-Txid {text!r} is no txid; give a whole number")
-    wanted, head = int(text), head_of(call)
+    wanted, head = int(text), _head_to_wait_for(call)
     return Behind(head, wanted) if head < wanted else None
+
+
+def _head_to_wait_for(call: Call) -> TXID:
+    """The head of the branch; 0 for a profile that is not there, which is an empty one.
+
+    Raises what reading it would raise: nobody waits for what is not there.
+    """
+    try:
+        return transfer.txid(call.engine, call.at._replace(position=None))
+    except DatabaseNotFoundError:
+        if call.route.about == "profile":
+            return TXID(0)
+        raise
 
 
 def _written(call: Call, answer: Answer) -> Sent:
