@@ -60,3 +60,10 @@ _of_thread: Final = _OfThread()
 def current() -> Deadline | None:
     """The deadline of this thread, if it has one."""
     return _of_thread.deadline
+
+
+def look(now: float) -> None:
+    """Raise `RequestTimeoutError` if the work of this thread is to stop."""
+    deadline = _of_thread.deadline
+    if deadline is not None and deadline.is_over(now):
+        raise deadline.error()

@@ -3,27 +3,32 @@
 Files of our page size are read as they are, under SQLite's own read lock; one with a write-ahead log is copied
 page by page first, one of another page size is rewritten. One whose last transaction was interrupted is copied
 together with its rollback journal, and rolled back there. Nothing is handed out before SQLite has found the
-database intact, and nothing is left beside the file.
+database intact, and nothing is left beside the file. Whatever may take long asks from time to time whether to go on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
-from memoturn.base.errors import InternalError, InvalidRequestError, UnavailableError
+from memoturn.base.errors import InternalError, InvalidRequestError, MemoturnError, UnavailableError
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, PageNo
 
 _MAGIC: Final = b"SQLite format 3\0"
 _CHUNK_PAGES: Final = 256
 _BUSY_MS: Final = 5000
+_STEPS: Final = 20_000
+"""Of SQLite's, between two looks whether to go on."""
+_AT_ONCE: Final = 1 << 20
+
+Look = Callable[[], None]
+"""Raises if the work is to stop."""
 
 
 class SqliteFile:
@@ -73,11 +78,12 @@ class SqliteFile:
             self._copy.unlink(missing_ok=True)
 
 
-def open_sqlite_file(path: Path) -> SqliteFile:
-    """Open a SQLite file for reading, whatever its page size and journal mode.
+def open_sqlite_file(path: Path, look: Look, scratch: Path | None = None) -> SqliteFile:
+    """Open a SQLite file for reading, whatever its page size and journal mode. Copies are made in `scratch`.
 
-    Raises `InvalidRequestError` if it is not there, not a SQLite database, or damaged.
+    Raises `InvalidRequestError` if it is not there, not a SQLite database, or damaged, and whatever `look` raises.
     """
+    opening = _Opening(path, look, scratch)
     header = _header_of(path)
     if not header:
         return SqliteFile(path, None, None)
@@ -85,54 +91,114 @@ def open_sqlite_file(path: Path) -> SqliteFile:
         in_wal_mode = header[18:19] == b"\2"
         if in_wal_mode and not _beside(path, "-wal").exists():
             # Nobody has it open. Reading it in place would leave an empty log beside it.
-            return _open_copy(path)
+            return opening.open_copy()
         try:
-            return _open(path, path, copied=in_wal_mode)
+            return opening.open(path, copied=in_wal_mode)
         except apsw.ReadOnlyError:
             # Its last transaction was interrupted, and has to be rolled back first.
-            return _open_copy(path)
+            return opening.open_copy()
+    except apsw.InterruptError:
+        look()
+        raise
     except apsw.BusyError as error:
         raise UnavailableError(f"{path} is being written by another program: {error}") from error
     except apsw.Error as error:
         raise InvalidRequestError(f"{path} is no intact SQLite database: {error}") from error
 
 
-def _open(path: Path, shown: Path, copied: bool, how: str = "mode=ro") -> SqliteFile:
-    """Open the file at `path`, or a copy of what it holds now; errors call it `shown`."""
-    connection = apsw.Connection(
-        f"{path.absolute().as_uri()}?{how}", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
-    )
-    try:
-        connection.set_busy_timeout(_BUSY_MS)
-        # The transaction keeps writers off the file, and the check and the copy on the same state of it.
-        connection.execute("BEGIN")
-        problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-        if problems != ["ok"]:
-            raise InvalidRequestError(f"{shown} is damaged: {'; '.join(map(str, problems))}")
-        schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
-        if connection.pragma("page_size") != PAGE_SIZE:
-            return _copied(connection, schema, rewrite=True)
-        if copied or _has_free_tail(path, connection):
-            return _copied(connection, schema, rewrite=False)
-        return SqliteFile(path, connection, None, schema)
-    except BaseException:
-        connection.close(True)
-        raise
+class _Opening:
+    """The way to an open file. `shown` is what errors call it, whichever copy of it is looked at."""
 
+    def __init__(self, shown: Path, look: Look, scratch: Path | None) -> None:
+        self._shown = shown
+        self._look = look
+        self._scratch = scratch
 
-def _open_copy(path: Path) -> SqliteFile:
-    """Copy the file with its rollback journal, and let SQLite do to the copy whatever it would do to the file."""
-    with tempfile.TemporaryDirectory(prefix="memoturn-import-") as directory:
-        copy = Path(directory) / "copy.sqlite"
-        before = path.stat()
-        shutil.copyfile(path, copy)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(_beside(path, "-journal"), _beside(copy, "-journal"))
-        after = path.stat()
-        same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
-        if not same or _beside(path, "-wal").exists():
-            raise UnavailableError(f"{path} was opened by another program while it was read; try again")
-        return _open(copy, path, copied=True, how="mode=rw")
+    def open(self, path: Path, copied: bool, how: str = "mode=ro") -> SqliteFile:
+        """Open the file at `path`, or a copy of what it holds now."""
+        connection = apsw.Connection(
+            f"{path.absolute().as_uri()}?{how}", flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+        )
+        try:
+            connection.set_busy_timeout(_BUSY_MS)
+            connection.set_progress_handler(self._is_over, _STEPS)
+            # The transaction keeps writers off the file, and the check and the copy on the same state of it.
+            connection.execute("BEGIN")
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            self._look()  # What interrupts a check is one of its problems.
+            if problems != ["ok"]:
+                raise InvalidRequestError(f"{self._shown} is damaged: {'; '.join(map(str, problems))}")
+            schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+            if connection.pragma("page_size") != PAGE_SIZE:
+                return self._copied(connection, schema, rewrite=True)
+            if copied or _has_free_tail(path, connection):
+                return self._copied(connection, schema, rewrite=False)
+            return SqliteFile(path, connection, None, schema)
+        except BaseException:
+            connection.close(True)
+            raise
+
+    def open_copy(self) -> SqliteFile:
+        """Copy the file with its rollback journal, and let SQLite do to the copy whatever it would do to the file."""
+        path, copy = self._shown, self._new_file()
+        try:
+            before = path.stat()
+            self._copy(path, copy)
+            with contextlib.suppress(FileNotFoundError):
+                self._copy(_beside(path, "-journal"), _beside(copy, "-journal"))
+            after = path.stat()
+            same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+            if not same or _beside(path, "-wal").exists():
+                raise UnavailableError(f"{path} was opened by another program while it was read; try again")
+            return self.open(copy, copied=True, how="mode=rw")
+        finally:
+            for ending in ("", "-journal", "-wal", "-shm"):
+                _beside(copy, ending).unlink(missing_ok=True)
+
+    def _copied(
+        self, source: apsw.Connection, schema: Sequence[tuple[Any, ...]], rewrite: bool
+    ) -> SqliteFile:
+        copy = self._new_file()
+        try:
+            if rewrite:
+                source.execute("COMMIT")
+                source.execute(f"PRAGMA page_size={PAGE_SIZE}")
+                source.execute("VACUUM INTO ?", (str(copy),))
+            else:
+                with (
+                    contextlib.closing(apsw.Connection(str(copy))) as target,
+                    target.backup("main", source, "main") as backup,
+                ):
+                    while not backup.done:
+                        self._look()
+                        backup.step(1000)
+            source.close(True)
+            if int.from_bytes(_header_of(copy)[16:18], "big") != PAGE_SIZE:
+                raise InternalError(f"SQLite left the pages of {copy} as they were")
+            return SqliteFile(copy, None, copy, schema)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
+
+    def _new_file(self) -> Path:
+        """An empty file, whose name begins with that of the original where it lies beside it."""
+        prefix = "memoturn-import-" if self._scratch is None else f"{self._shown.name}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=".sqlite", dir=self._scratch)
+        os.close(handle)
+        return Path(name)
+
+    def _copy(self, path: Path, to: Path) -> None:
+        with path.open("rb") as source, to.open("wb") as target:
+            while data := source.read(_AT_ONCE):
+                self._look()
+                target.write(data)
+
+    def _is_over(self) -> bool:
+        try:
+            self._look()
+        except MemoturnError:
+            return True
+        return False
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -158,28 +224,3 @@ def _has_free_tail(path: Path, connection: apsw.Connection) -> bool:
     """Whether the file is longer than the database in it."""
     pages = connection.pragma("page_count")
     return bool(path.stat().st_size != pages * PAGE_SIZE)
-
-
-def _copied(source: apsw.Connection, schema: Sequence[tuple[Any, ...]], rewrite: bool) -> SqliteFile:
-    handle, name = tempfile.mkstemp(prefix="memoturn-import-", suffix=".sqlite")
-    os.close(handle)
-    copy = Path(name)
-    try:
-        if rewrite:
-            source.execute("COMMIT")
-            source.execute(f"PRAGMA page_size={PAGE_SIZE}")
-            source.execute("VACUUM INTO ?", (name,))
-        else:
-            with (
-                contextlib.closing(apsw.Connection(name)) as target,
-                target.backup("main", source, "main") as backup,
-            ):
-                while not backup.done:
-                    backup.step(1000)
-        source.close(True)
-        if int.from_bytes(_header_of(copy)[16:18], "big") != PAGE_SIZE:
-            raise InternalError(f"SQLite left the pages of {copy} as they were")
-        return SqliteFile(copy, None, copy, schema)
-    except BaseException:
-        copy.unlink(missing_ok=True)
-        raise

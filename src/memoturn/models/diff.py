@@ -93,10 +93,11 @@ def compare(
     prepare: Callable[[apsw.Connection], None],
     limit: int,
     table: str | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> Content:
     """What differs, with at most `limit` examples of each table; of one table alone if it is named.
 
-    Raises `InvalidRequestError` if neither view has that table.
+    Raises `InvalidRequestError` if neither view has that table, and what `look` raises, which is called all the time.
     """
     pages = differing(one, other)
     connection = connect(ReaderFile(one))
@@ -109,7 +110,7 @@ def compare(
         attach(connection, ReaderFile(other), OTHER)
         connection.execute("PRAGMA temp_store=MEMORY; PRAGMA query_only=ON; BEGIN").fetchall()
         prepare(connection)
-        return _Comparison(connection, one, other, pages, limit).run(table)
+        return _Comparison(connection, one, other, pages, limit, look).run(table)
 
 
 class _Common(NamedTuple):
@@ -130,11 +131,12 @@ class _Comparison:
         other: Source,
         pages: set[PageNo],
         limit: int,
+        look: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._pages = pages
-        self._one = Side(one, pages)
-        self._other = Side(other, pages)
+        self._one = Side(one, pages, look)
+        self._other = Side(other, pages, look)
         self._whole_trees: list[Tree] = []
         self._limit = limit
         self._items = (items(connection, ONE), items(connection, OTHER))

@@ -12,7 +12,7 @@ from. `rows_of_chains` looks for the rows that such pages belong to, where they 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
@@ -38,10 +38,14 @@ Key = int | tuple[Field, ...]
 
 
 class Side:
-    """One of the two views: its pages, and which of those that differ belong to no tree that was looked at yet."""
+    """One of the two views: its pages, and which of those that differ belong to no tree that was looked at yet.
 
-    def __init__(self, view: Source, changed: Iterable[PageNo]) -> None:
+    `look` is called with every page, and raises if the work is to stop.
+    """
+
+    def __init__(self, view: Source, changed: Iterable[PageNo], look: Callable[[], None]) -> None:
         self.view = view
+        self._look = look
         self.format = format_of(view.page(PageNo(1)).ljust(PAGE_SIZE, b"\0"))
         self.changed = frozenset(page_no for page_no in changed if page_no <= view.page_count)
         self.astray: dict[bool, set[PageNo]] = {True: set(), False: set()}
@@ -56,11 +60,13 @@ class Side:
 
     def kind(self, page_no: PageNo) -> int:
         """The first byte of a page, which tells what it is."""
+        self._look()
         page = self.view.page(page_no)
         return page[100 if page_no == 1 else 0] if page else -1
 
     def node(self, page_no: PageNo) -> Node:
         """A page of a tree. Raises `CorruptError`."""
+        self._look()
         return Node(page_no, self.view.page(page_no), self.format.usable)
 
     def record(self, cell: Cell, length: int | None = None) -> bytes:

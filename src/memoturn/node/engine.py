@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import apsw
 
+from memoturn.base import deadline
 from memoturn.base.cache import GenerationalCache
 from memoturn.base.clock import Clock, SystemClock
 from memoturn.base.errors import (
@@ -196,6 +197,10 @@ class Engine:
         """Raise `ClosedError` if this engine was closed, or belongs to the parent of this process."""
         if self._closed is not None:
             raise ClosedError(self._closed)
+
+    def look(self) -> None:
+        """For whatever may take long, to be called all the time: raise `RequestTimeoutError` if it is to stop."""
+        deadline.look(self.clock.monotonic())
 
     def is_closed(self) -> bool:
         """Whether whatever still runs in the background has to stop."""

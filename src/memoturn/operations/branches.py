@@ -166,6 +166,7 @@ def list_(engine: Engine, database: str) -> Iterator[BranchInfo]:
     """The living branches of a database in order of their names. Heads are those in the bucket."""
     entry = engine.entry(database)
     for found in engine.bucket.list(keys.branches_prefix(entry.db_uuid)):
+        engine.look()
         name = keys.branch_of(found.key)
         if name is None:
             continue

@@ -90,6 +90,7 @@ def list_(engine: Engine, cursor: str | None = None, limit: int | None = None) -
     for info in engine.bucket.list(keys.CATALOG, after=after):
         if limit is not None and found >= limit:
             return
+        engine.look()
         name = keys.database_of(info.key)
         try:
             entry = engine.entry(name)

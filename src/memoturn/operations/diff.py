@@ -30,7 +30,7 @@ def diff(engine: Engine, before: Address, after: Address, limit: int = 20, table
 
 def _diff(engine: Engine, before: Address, after: Address, limit: int, table: str | None) -> Diff:
     one, other = see(engine, before), see(engine, after)
-    found = model.compare(one.view, other.view, engine.env.prepare, limit, table)
+    found = model.compare(one.view, other.view, engine.env.prepare, limit, table, engine.look)
     return Diff(_side(before, one), _side(after, other), *found)
 
 

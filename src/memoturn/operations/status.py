@@ -78,6 +78,7 @@ def _branches(
     engine: Engine, database: str, db_uuid: str, sizes: dict[str, tuple[int, int]]
 ) -> Iterator[BranchStatus]:
     for info in engine.bucket.list(keys.branches_prefix(db_uuid)):
+        engine.look()
         branch_id = keys.branch_of(info.key)
         if branch_id is None:
             continue

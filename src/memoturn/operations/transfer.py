@@ -39,8 +39,12 @@ def sync(engine: Engine, address: Address) -> TXID:
     return engine.branch(address.database, address.branch).settle_head()
 
 
-def import_file(engine: Engine, name: str, path: str, progress: Progress | None = None) -> ImportResult:
+def import_file(
+    engine: Engine, name: str, path: str, progress: Progress | None = None, scratch: Path | None = None
+) -> ImportResult:
     """Create a database from a SQLite file of any page size, in WAL mode or not, larger than memory or not.
+
+    If the file has to be copied first, that is done in `scratch`, or where temporary files lie here.
 
     The whole database becomes one base, at txid 1. Raises `InvalidRequestError` for what is no intact SQLite
     database, or mentions reserved names, before anything is created, and `AlreadyExistsError`.
@@ -52,7 +56,7 @@ def import_file(engine: Engine, name: str, path: str, progress: Progress | None 
         pass
     else:
         raise AlreadyExistsError(f"database {name!r} exists already; choose another name, or delete it first")
-    with closing(open_sqlite_file(Path(path))) as source:
+    with closing(open_sqlite_file(Path(path), engine.look, scratch)) as source:
         check_schema(path, source.schema)
         now = engine.clock.now_ms()
         db_uuid, incarnation = f"d_{engine.ids.ulid(now)}", f"b_{engine.ids.ulid(now)}"

@@ -234,9 +234,16 @@ class Pipeline:
             logs.answered(method, path, status, seconds, code)
 
     def _deadline(self, route: Route, began: float) -> Deadline:
-        secs = self._settings.long_request_secs if route.long else self._settings.request_secs
-        name = "MEMOTURN_LONG_REQUEST_SECS" if route.long else "MEMOTURN_REQUEST_SECS"
-        return Deadline(began + secs, f"the request was stopped at its deadline of {secs:g} seconds ({name})")
+        secs, setting = self._allowed(route)
+        return Deadline(
+            began + secs, f"the request was stopped at its deadline of {secs:g} seconds ({setting})"
+        )
+
+    def _allowed(self, route: Route) -> tuple[float, str]:
+        """How many seconds a request may take, and the setting that says so."""
+        if route.long:
+            return self._settings.long_request_secs, "MEMOTURN_LONG_REQUEST_SECS"
+        return self._settings.request_secs, "MEMOTURN_REQUEST_SECS"
 
     def _judge(self, call: Call, scope: Scope) -> str:
         """Find out who asks for what, and whether they may; returns what tells callers apart."""
@@ -365,9 +372,8 @@ class Pipeline:
                     raise too_large
                 call.body = body
         except TimeoutError:
-            raise RequestTimeoutError(
-                f"the body did not come within {settings.request_secs:g} seconds (MEMOTURN_REQUEST_SECS)"
-            ) from None
+            secs, setting = self._allowed(route)
+            raise RequestTimeoutError(f"the body did not come within {secs:g} seconds ({setting})") from None
 
     async def _send(
         self, scope: Scope, sent: Sent, request_id: str, call: Call | None, receive: Receive, send: Send

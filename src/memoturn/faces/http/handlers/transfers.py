@@ -20,11 +20,12 @@ def export(call: Call) -> Answer:
 
 def import_(call: Call) -> Answer:
     assert call.spooled is not None
+    body, scratch = str(call.spooled), call.context.spool
     try:
-        done = transfer.import_file(call.engine, call.database, str(call.spooled), call.progress)
+        done = transfer.import_file(call.engine, call.database, body, call.progress, scratch)
     except MemoturnError as error:
         # Where the body lies here is nobody's business.
-        error.args = tuple(str(arg).replace(str(call.spooled), "the body") for arg in error.args)
+        error.args = tuple(str(arg).replace(body, "the body") for arg in error.args)
         raise
     return Answer(done, done.txid)
 
