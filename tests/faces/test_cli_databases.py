@@ -111,8 +111,9 @@ def test_a_broken_file_is_refused_and_nothing_is_created(cli: Cli, tmp_path: Pat
         path.write_text("this is no database\n" * 100)
     else:
         path.unlink()
-    refused = cli("db", "import", "broken", "broken.sqlite", "--json", code=1)
-    assert refused.error["code"] == "invalid_request"
+    code, name = (3, "not_found") if damage == "missing" else (1, "invalid_request")
+    refused = cli("db", "import", "broken", "broken.sqlite", "--json", code=code)
+    assert refused.error["code"] == name
     assert "broken.sqlite" in refused.error["error"]
     assert cli("db", "list", "--json").json == []
     objects = [

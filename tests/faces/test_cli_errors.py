@@ -42,6 +42,9 @@ def test_every_error_has_an_exit_code() -> None:
         ("branch rewind agent-42 never", 3, "checkpoint_not_found"),
         ("branch rewind agent-42 99", 3, "txid_not_retained"),
         ("sql agent-42@main:2001-01-01T00:00:00Z x", 3, "txid_not_retained"),
+        ("db import shop nothing.sqlite", 3, "not_found"),
+        ("--url http://127.0.0.1:9 db import shop nothing.sqlite", 3, "not_found"),
+        ("memory import acme alice nothing.jsonl", 3, "not_found"),
         ("db create agent-42", 4, "already_exists"),
         ("branch create agent-42 main", 4, "already_exists"),
         ("branch delete agent-42 main", 4, "conflict"),
@@ -89,6 +92,10 @@ def test_hints_name_a_command_that_helps(agent: Cli) -> None:
         "`memoturn branch restore-points agent-42`" in agent("branch", "rewind", "agent-42", "99", code=3).err
     )
     assert "`memoturn branch rewind --help`" in agent("branch", "rewind", code=2).err
+    agent("branch", "checkpoint", "agent-42", "c")
+    agent("sql", "agent-42", "INSERT INTO fact (text) VALUES ('likes milk')")
+    assert "hint: --move moves it\n" in agent("branch", "checkpoint", "agent-42", "c", code=4).err
+    assert "txid 3" in agent("branch", "checkpoint", "agent-42", "c", "--move").out
 
 
 def test_an_expired_branch_is_not_found(agent: Cli) -> None:

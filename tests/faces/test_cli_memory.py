@@ -97,7 +97,8 @@ def test_lines_go_out_and_come_back(alice: Cli, tmp_path: Path) -> None:
     )
     assert "hello there" in alice("memory", "recall", "acme", "bob", "hello", "--turns").out
     assert "cannot be written" in alice("memory", "export", "acme", "alice", str(out), code=2).err
-    assert "cannot be read" in alice("memory", "import", "acme", "bob", "missing", code=2).err
+    assert "there is no file missing" in alice("memory", "import", "acme", "bob", "missing", code=3).err
+    assert "cannot be read" in alice("memory", "import", "acme", "bob", ".", code=2).err
 
 
 @pytest.mark.parametrize(

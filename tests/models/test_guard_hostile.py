@@ -563,7 +563,9 @@ def test_a_bomb_ends_at_the_deadline_and_changes_nothing(hurried: Database, text
         lambda: hurried.batch(["INSERT INTO t VALUES (1)", text]),
         lambda: hurried.batch(["SELECT 1", text]),
     ):
-        with pytest.raises(RequestTimeoutError, match=r"deadline of 30 seconds \(sql.deadline\)"):
+        with pytest.raises(
+            RequestTimeoutError, match=r"of 30 seconds \(sql.deadline, MEMOTURN_SQL_DEADLINE_SECS\)"
+        ):
             attempt()
         assert fingerprint(hurried) == before
         assert values(hurried) == [], "other work goes on"
@@ -615,7 +617,7 @@ _TOO_LARGE = {
     f"{_ENDLESS} INSERT INTO t SELECT randomblob(1000) FROM c": "sql.statement_bytes",
     f"{_ENDLESS} SELECT n FROM c": "sql.result_bytes",
     f"{_ENDLESS} INSERT INTO t SELECT n FROM c RETURNING v": "sql.*bytes",
-    f"{_ENDLESS} SELECT zeroblob(1000000) FROM c": r"sql.result_bytes\); ask .* LIMIT",
+    f"{_ENDLESS} SELECT zeroblob(1000000) FROM c": r"sql.result_bytes, MEMOTURN_SQL_RESULT_BYTES\); ask .* LIMIT",
     "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 400000) SELECT group_concat(n) FROM c": (
         "sql.value_bytes"
     ),
@@ -629,7 +631,7 @@ _TOO_LARGE = {
     "SELECT replace(hex(zeroblob(500000)), '0', hex(zeroblob(500000)))": "sql.value_bytes",
     "SELECT quote(zeroblob(1900000)) || quote(zeroblob(1900000))": "sql.value_bytes",
     "INSERT INTO t VALUES (zeroblob(3000000))": "sql.value_bytes",
-    "SELECT length('" + "a" * (1 << 20) + "')": "sql.sql_bytes",
+    "SELECT length('" + "a" * (1 << 20) + "')": "sql.sql_bytes, MEMOTURN_SQL_BYTES",
     "SELECT json_patch(hex(zeroblob(200000)), '{}')": r"sql.costly_value_bytes",
 }
 

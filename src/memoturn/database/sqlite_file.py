@@ -17,7 +17,13 @@ from typing import Any, Final
 
 import apsw
 
-from memoturn.base.errors import InternalError, InvalidRequestError, MemoturnError, UnavailableError
+from memoturn.base.errors import (
+    InternalError,
+    InvalidRequestError,
+    MemoturnError,
+    NotFoundError,
+    UnavailableError,
+)
 from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, PageNo
 
 _MAGIC: Final = b"SQLite format 3\0"
@@ -81,7 +87,8 @@ class SqliteFile:
 def open_sqlite_file(path: Path, look: Look, scratch: Path | None = None) -> SqliteFile:
     """Open a SQLite file for reading, whatever its page size and journal mode. Copies are made in `scratch`.
 
-    Raises `InvalidRequestError` if it is not there, not a SQLite database, or damaged, and whatever `look` raises.
+    Raises `NotFoundError` if it is not there, `InvalidRequestError` if it is no SQLite database, or damaged, and
+    whatever `look` raises.
     """
     opening = _Opening(path, look, scratch)
     header = _header_of(path)
@@ -212,7 +219,7 @@ def _header_of(path: Path) -> bytes:
         with path.open("rb") as file:
             header = file.read(100)
     except FileNotFoundError:
-        raise InvalidRequestError(f"there is no file {path}") from None
+        raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from error
     if header and not header.startswith(_MAGIC):

@@ -291,7 +291,9 @@ def checkpoint(manifest: Manifest, name: str, txid: TXID, move: bool, now: UnixM
     if there == txid:
         return manifest
     if there is not None and not move:
-        raise ConflictError(f"checkpoint {name!r} stands at txid {there}; pass move to set it at {txid}")
+        raise ConflictError(
+            f"checkpoint {name!r} stands at txid {there} already; take another name, or move it to txid {txid}"
+        )
     if there is None and len(manifest.checkpoints) >= MAX_CHECKPOINTS:
         raise ConflictError(
             f"branch {manifest.branch_id!r} has {MAX_CHECKPOINTS} checkpoints; delete one first"

@@ -87,13 +87,14 @@ class Budget:
             return False
         if now > self._due:
             self.stopped = RequestTimeoutError(
-                f"the statement was stopped at its deadline of {self.settings.deadline:g} seconds (sql.deadline)"
+                f"the statement was stopped at its deadline of {self.settings.deadline:g} seconds "
+                f"({_named('deadline', '_SECS')})"
             )
             return True
         if apsw.memory_used() - self._heap > self.settings.statement_bytes:
             self.stopped = PayloadTooLargeError(
                 f"the statement was stopped: it takes more than {self.settings.statement_bytes} bytes of memory "
-                "(sql.statement_bytes)"
+                f"({_named('statement_bytes')})"
             )
             return True
         return False
@@ -135,16 +136,16 @@ def _limit_heap(wanted: int) -> None:
 def out_of_memory(settings: SqlSettings) -> MemoturnError:
     """Why SQLite has no memory left, once the statement that asked for it has given its own back."""
     return PayloadTooLargeError(
-        f"SQLite has no memory left for the statement, of {settings.heap_bytes} bytes for all (sql.heap_bytes); "
-        "it takes too much, or others do just now"
+        f"SQLite has no memory left for the statement, of {settings.heap_bytes} bytes for all "
+        f"({_named('heap_bytes')}); it takes too much, or others do just now"
     )
 
 
 def result_too_large(settings: SqlSettings) -> MemoturnError:
     """The rows so far, and what was charged before them in a batch, are more than a result may hold."""
     return PayloadTooLargeError(
-        f"the result has more than {settings.result_bytes} bytes (sql.result_bytes); ask for fewer columns, or for a "
-        "part of the rows with LIMIT"
+        f"the result has more than {settings.result_bytes} bytes ({_named('result_bytes')}); ask for fewer columns, "
+        "or for a part of the rows with LIMIT"
     )
 
 
@@ -152,9 +153,14 @@ def too_big(settings: SqlSettings, costly: bool, error: Exception) -> MemoturnEr
     """A value is too long, or the statement is."""
     limit = (
         f"of {settings.costly_value_bytes} bytes for values in statements with full-text search or json_patch() "
-        "(sql.costly_value_bytes)"
+        f"({_named('costly_value_bytes')})"
         if costly
-        else f"of {settings.value_bytes} bytes for values (sql.value_bytes) or {settings.sql_bytes} for statements "
-        "(sql.sql_bytes)"
+        else f"of {settings.value_bytes} bytes for values ({_named('value_bytes')}) or {settings.sql_bytes} for "
+        f"statements ({_named('sql_bytes', name='BYTES')})"
     )
     return PayloadTooLargeError(f"longer than the limit {limit}: {error}")
+
+
+def _named(setting: str, unit: str = "", name: str | None = None) -> str:
+    """A setting as programs call it, and as servers and the command line do."""
+    return f"sql.{setting}, MEMOTURN_SQL_{name or setting.upper()}{unit}"

@@ -20,6 +20,7 @@ from memoturn import (
     DatabaseNotFoundError,
     DeleteResult,
     InvalidRequestError,
+    NotFoundError,
     Place,
     Rows,
     SqlError,
@@ -242,7 +243,7 @@ def test_what_is_no_database_is_not_imported(mt: Any, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database" * 1000)
     with pytest.raises(InvalidRequestError):
         mt.databases.import_file("text", tmp_path / "text")
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(NotFoundError):
         mt.databases.import_file("text", tmp_path / "missing")
     with pytest.raises(DatabaseNotFoundError):
         mt.databases.get("text")

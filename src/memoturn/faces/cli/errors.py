@@ -51,7 +51,13 @@ _HINTS: Final = {
     "unauthorized": "show the server a token: --token, or MEMOTURN_TOKEN; `memoturn token create` mints one",
     "forbidden": "`memoturn token create` mints a token with another scope",
 }
-_CANNOT_BE_REACHED: Final = "cannot be reached"
+_SAYING: Final = {
+    ("unavailable", "cannot be reached"): (
+        "`memoturn serve` starts a server; --url, or MEMOTURN_URL, says where it is"
+    ),
+    ("conflict", "or move it to txid"): "--move moves it",
+}
+"""Hints for those errors of a code that say this."""
 
 
 def exit_code(error: MemoturnError) -> Exit:
@@ -61,8 +67,9 @@ def exit_code(error: MemoturnError) -> Exit:
 
 def hint_for(error: MemoturnError, address: str | None) -> str | None:
     """A command that helps on, for what was asked of `address`."""
-    if error.code == "unavailable" and _CANNOT_BE_REACHED in str(error):
-        return "`memoturn serve` starts a server; --url, or MEMOTURN_URL, says where it is"
+    for (code, says), helps in _SAYING.items():
+        if error.code == code and says in str(error):
+            return helps
     hint = _HINTS.get(error.code)
     if hint is None or (address is None and "{" in hint):
         return None

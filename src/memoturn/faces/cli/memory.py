@@ -297,6 +297,8 @@ def _lines(given: BinaryIO, advance: Progress | None) -> Iterator[Any]:
 def _file(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from memoturn.base.errors import InvalidRequestError, UnavailableError
+from memoturn.base.errors import InvalidRequestError, NotFoundError, UnavailableError
 
 _BESIDE = ("-wal", "-journal")
 
@@ -19,8 +19,8 @@ _BESIDE = ("-wal", "-journal")
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """The file, open; or, if SQLite has kept a part of its content beside it, a copy that has all of it.
 
-    Neither the file nor what lies beside it is changed. Raises `InvalidRequestError` if it cannot be read, and
-    `UnavailableError` if another program is writing it.
+    Neither the file nor what lies beside it is changed. Raises `NotFoundError` if it is not there,
+    `InvalidRequestError` if it cannot be read, and `UnavailableError` if another program is writing it.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -30,7 +30,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
                 )
             file = stack.enter_context(Path(path).open("rb"))
         except FileNotFoundError:
-            raise InvalidRequestError(f"there is no file {path}") from None
+            raise NotFoundError(f"there is no file {path}") from None
         except OSError as error:
             raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
         yield file
