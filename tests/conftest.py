@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from memoturn.base.settings import MaintenanceSettings, Settings
 from memoturn.faces.embedded.client import Database, Memoturn
+from tests.no_skips import pytest_make_collect_report, pytest_runtest_makereport
 from tests.support import ManualClock
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 # How long an example takes says how busy the machine is, not whether a property holds.
 settings.register_profile(
