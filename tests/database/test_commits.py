@@ -271,3 +271,23 @@ def test_every_position_of_a_history_is_whole(
     again = open_store(file_url)
     assert_whole(again.db("x"))
     assert_whole(again.db("x@f"))
+
+
+def test_commits_are_prepared_in_brief_pieces_and_shipped_as_they_were_prepared(stored: Database) -> None:
+    branch = branch_of(stored)
+    for number in range(30):
+        stored.sql("INSERT INTO t VALUES (?)", [number])
+    waiting = branch.unshipped()
+    pieces = 0
+    done = 0
+    for _ in branch.prepare():
+        pieces += 1
+        packed = sum(commit.is_packed for commit in waiting)
+        assert 0 < packed - done <= 8
+        done = packed
+    assert pieces >= 3
+    assert all(commit.is_packed for commit in waiting)
+    assert list(branch.prepare()) == []
+    stored.sync()
+    assert stored.sql("SELECT count(*) AS n FROM t") == [{"n": 30}]
+    assert branch.unshipped() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -21,7 +22,14 @@ class Waiting:
         self.backlog = 1
         self.shipped = threading.Semaphore(0)
         self.times: list[float] = []
+        self.prepared: list[float] = []
+        self.pieces = 0
         self._work = work
+
+    def prepare(self) -> Iterator[None]:
+        for _ in range(self.pieces):
+            self.prepared.append(SystemClock().monotonic())
+            yield
 
     def ship(self) -> None:
         self.times.append(SystemClock().monotonic())
@@ -70,6 +78,16 @@ def test_branch_is_shipped_after_the_interval_and_at_once_when_it_has_much(failu
     assert (branch.backlog, small.times) == (0, [])
 
 
+def test_what_is_shipped_is_prepared_before_in_pieces_with_pauses(shipper: Shipper) -> None:
+    branch = Waiting()
+    branch.pieces = 5
+    shipper.notice(branch)
+    assert branch.shipped.acquire(timeout=20)
+    moments = [*branch.prepared, *branch.times]
+    assert len(moments) == 6
+    assert all(later - earlier >= 0.00005 for earlier, later in pairwise(moments))
+
+
 def test_branch_that_fails_pauses_though_it_has_much_to_ship(shipper: Shipper, failures: Failures) -> None:
     branch = Waiting(away)
     branch.backlog = FULL
@@ -78,7 +96,7 @@ def test_branch_that_fails_pauses_though_it_has_much_to_ship(shipper: Shipper, f
     while len(branch.times) < 4:
         shipper.notice(branch)
         done.wait(0.001)
-    gaps = [later - earlier for earlier, later in zip(branch.times, branch.times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(branch.times)]
     assert gaps[0] >= 0.1
     assert gaps[1] >= 0.2
     assert gaps[2] >= 0.4

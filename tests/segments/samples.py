@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from memoturn.base.txids import PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
 from memoturn.segments.checksum import CHECKSUM_FLAG, combine, page_checksum
 from memoturn.segments.ltx import LtxHeader, encode_ltx
-from memoturn.segments.pack_build import PackedCommit
+from memoturn.segments.pack_build import PackedCommit, pack_commit
 
 Pages = dict[PageNo, bytes]
 
@@ -52,7 +52,7 @@ def commit_of(txid: int, pages: Mapping[int, bytes], page_count: int = 1000, tim
     )
     after = Checksum(CHECKSUM_FLAG | txid)
     encoded = encode_ltx(header, [(PageNo(n), pages[n]) for n in sorted(pages)], after)
-    return PackedCommit(header, encoded.data, encoded.frames, after)
+    return pack_commit(header, encoded.data, encoded.frames, after)
 
 
 class Database:
@@ -78,4 +78,4 @@ class Database:
         self.pages = now
         header = LtxHeader(len(now), TXID(first), TXID(txid), UnixMs(1_760_000_000_000 + txid), before)
         encoded = encode_ltx(header, changed, self.checksum)
-        return PackedCommit(header, encoded.data, encoded.frames, self.checksum)
+        return pack_commit(header, encoded.data, encoded.frames, self.checksum)

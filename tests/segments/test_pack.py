@@ -12,7 +12,7 @@ from memoturn.base.txids import TXID, PageNo
 from memoturn.segments.frame import crc32, decode_frame
 from memoturn.segments.ltx import decode_ltx, index_ltx
 from memoturn.segments.pack import PackIndex, parse_pack_tail
-from memoturn.segments.pack_build import PackedCommit, build_pack, merge_packs
+from memoturn.segments.pack_build import build_pack, merge_packs, pack_commit
 from memoturn.segments.tail import NeedMore
 from tests.segments.samples import commit_of, text
 
@@ -119,7 +119,7 @@ def test_transactions_are_found_by_txid() -> None:
 def test_an_index_made_from_the_bytes_alone_packs_the_same() -> None:
     commit = commit_of(5, {1: text(1), 7: text(7)})
     read = index_ltx(commit.data)
-    again = PackedCommit(read.header, commit.data, read.frames, read.post_checksum)
+    again = pack_commit(read.header, commit.data, read.frames, read.post_checksum)
     assert build_pack([again]).chunks == build_pack([commit]).chunks
 
 

@@ -14,7 +14,7 @@ from memoturn.base.ids import Ids
 from memoturn.bucket.disk import Disk
 
 _KNOWN_DIRECTORIES: Final = 10_000
-_PIECE: Final = 1 << 18
+_PIECE: Final = 1 << 16
 
 
 class DurableFiles:

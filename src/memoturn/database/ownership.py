@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec.structs import replace
@@ -45,6 +45,8 @@ from memoturn.segments.pack_build import build_pack
 _KEEP_BYTES: Final = 8 << 20
 _COURTESY: Final = 0.02
 """Seconds for which a branch that was handed over is left to whoever asked for it."""
+_PIECE: Final = 8
+"""Pages that are compressed at a time: some hundreds of microseconds."""
 
 Wish = Callable[[Manifest], Manifest]
 HeadWish = Callable[[Manifest, UnixMs], Manifest]
@@ -74,6 +76,17 @@ class Ownership(Standing):
     def backlog(self) -> int:
         """Bytes of commits that this process has to ship."""
         return self._tail.bytes if self._owned else 0
+
+    def prepare(self) -> Iterator[None]:
+        """Make LTX files of what is to be shipped, some pages at a time. Raises as `Commit.packed` does."""
+        pages = 0
+        for commit in list(self._tail.commits):
+            if not commit.is_packed:
+                _ = commit.packed
+                pages += len(commit.pages)
+                if pages >= _PIECE:
+                    pages = 0
+                    yield
 
     def ship(self, through: TXID | None = None, fences: int | None = None) -> None:
         """Return when the commits visible now, or those up to `through`, are in the bucket and linked.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
@@ -18,6 +18,9 @@ from memoturn.base.errors import ConflictError, NotFoundError
 
 _LONGEST_PAUSE: Final = 30.0
 _AT_ONCE: Final = 0.0
+_LET_OTHERS: Final = 0.00005
+"""Seconds between pieces, in which whoever commits gets the interpreter. A thread that only lets go of it for moments
+has it back before the other has woken, and goes on for as long as the interpreter lets it: 5 ms."""
 
 
 class Shippable(Protocol):
@@ -26,6 +29,9 @@ class Shippable(Protocol):
     @property
     def backlog(self) -> int:
         """Bytes that have not shipped."""
+
+    def prepare(self) -> Iterator[None]:
+        """Do what shipping takes that can be done beforehand, in brief pieces. Raises `MemoturnError`."""
 
     def ship(self) -> None:
         """Ship them. Raises `MemoturnError`."""
@@ -124,6 +130,8 @@ class Shipper:
         number = id(branch)
         failure: Exception | None = None
         try:
+            for _ in branch.prepare():
+                self._clock.sleep(_LET_OTHERS)
             branch.ship()
         except (ConflictError, NotFoundError):
             pass  # The branch knows, and tells whoever writes next.

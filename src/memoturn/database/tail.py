@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from memoturn.base.txids import PAGE_SIZE, TXID, Checksum, PageNo, UnixMs
 from memoturn.pages.view import Above, Trace, View
 from memoturn.segments.ltx import LtxHeader, encode_ltx
-from memoturn.segments.pack_build import PackedCommit
+from memoturn.segments.pack_build import PackedCommit, pack_commit
 
 
 class Commit:
@@ -23,12 +23,17 @@ class Commit:
         self._packed: PackedCommit | None = None
 
     @property
+    def is_packed(self) -> bool:
+        """Whether `packed` is at hand."""
+        return self._packed is not None
+
+    @property
     def packed(self) -> PackedCommit:
         """Its LTX file, which is made when somebody first asks for it. Raises as `encode_ltx` does."""
         packed = self._packed
         if packed is None:
             data, frames = encode_ltx(self.header, self.pages.items(), self.post_checksum)
-            packed = self._packed = PackedCommit(self.header, data, frames, self.post_checksum)
+            packed = self._packed = pack_commit(self.header, data, frames, self.post_checksum)
         return packed
 
 

@@ -23,6 +23,9 @@ _PIECE: Final = 2
 """Pages after which the work may pause. A commit that wants the interpreter waits for the end of a piece: with so few
 of them it is some tens of microseconds."""
 
+_KEPT: Final = 64
+"""Pages that are kept under another name at a time."""
+
 
 class _Made(NamedTuple):
     """A base that was put, and its bytes with those of its index."""
@@ -70,7 +73,9 @@ def write_base(
 
     made, after = env.publisher.publish(keys.manifest_key(db_uuid, manifest.branch_id), put, link)
     env.written.compacted += made.bytes
-    for page_no, version in cached.items():
+    for number, (page_no, version) in enumerate(cached.items()):
+        if number % _KEPT == 0:
+            budget.spend()
         page = env.store.cached(version)
         if page is not None:
             env.store.keep((made.key, None, page_no), page)

@@ -20,7 +20,7 @@ from memoturn.segments.ltx import (
     encode_header,
 )
 
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16
 
 
 class Copies(Protocol):
@@ -34,7 +34,7 @@ class Copies(Protocol):
 
 
 class BaseWriter:
-    """The snapshot of a database, as chunks of about 1 MiB to be iterated once; then `index_object`.
+    """The snapshot of a database, as chunks of some 64 KiB to be iterated once; then `index_object`.
 
     `pages` are all pages of the database in order, without the lock page; `expected` is the checksum that
     the database must turn out to have. Iterating raises `CorruptError`, before the last chunk, if either

@@ -27,8 +27,9 @@ assert all(array(code).itemsize == width for code, width in WIDTH.items())
 
 def pack_column(code: Code, numbers: Iterable[int]) -> bytes:
     """Numbers as one column; raises `OverflowError` for one that does not fit."""
-    column = array(code, numbers)
+    column = numbers if isinstance(numbers, array) and numbers.typecode == code else array(code, numbers)
     if _SWAP:
+        column = column[:]
         column.byteswap()
     return column.tobytes()
 

@@ -5,12 +5,12 @@ A footer that leaves here is sorted by page, then transaction, and every txid of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from memoturn.base.errors import CorruptError
-from memoturn.base.txids import TXID, Checksum
+from memoturn.base.txids import TXID, Checksum, PageNo
 from memoturn.segments.columns import pack_column
 from memoturn.segments.frame import crc32
 from memoturn.segments.ltx import MAX_LENGTH, LtxHeader, PageSpan
@@ -30,19 +30,28 @@ ORDINAL: Final = 1
 
 
 class PackedCommit(NamedTuple):
-    """One commit to be packed: its LTX file and what `encode_ltx`, `decode_ltx` or `index_ltx` say of it.
+    """One commit to be packed: its LTX file, and of each frame its page, its place, its CRC-32 and its length.
 
     The file covers one txid, or, as the first on an empty database, all txids up to it.
     """
 
     header: LtxHeader
     data: bytes
-    frames: Sequence[PageSpan]
+    frames: list[tuple[PageNo, int, int, int]]
     post_checksum: Checksum
 
     @property
     def txid(self) -> TXID:
         return self.header.max_txid
+
+
+def pack_commit(
+    header: LtxHeader, data: bytes, spans: Iterable[PageSpan], post_checksum: Checksum
+) -> PackedCommit:
+    """A commit as packs take it, from its file and what `encode_ltx` or `index_ltx` say of that."""
+    view = memoryview(data)
+    frames = [(pgno, offset, crc32(view[offset : offset + length]), length) for pgno, offset, length in spans]
+    return PackedCommit(header, data, frames, post_checksum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +83,7 @@ def build_pack(commits: Sequence[PackedCommit], digest: Digest | None = None) ->
         if low not in (1, txid) or len(data) > MAX_LENGTH:
             raise CorruptError(f"pack: {len(data)} bytes for txids {low} to {txid} are not one commit")
         transactions.append((txid, time, post_checksum, len(data), commit, len(frames)))
-        view = memoryview(data)
-        versions += [
-            (pgno, ordinal, offset, crc32(view[offset : offset + length]), length)
-            for pgno, offset, length in frames
-        ]
+        versions += [(pgno, ordinal, offset, crc, length) for pgno, offset, crc, length in frames]
     if len(commits) > 1:
         versions.sort()
 
