@@ -8,42 +8,64 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.history import QUIET
 from bench.measure import Figure, Times, times_of, us
-from memoturn import MaintenanceSettings, Memoturn, Settings
+from memoturn import Database, Memoturn
 from memoturn.history.bases import write_base
 from memoturn.history.budget import Budget, Stopped
 from memoturn.history.collection import Collector
+from memoturn.history.compaction import compact_branch
+from memoturn.history.planning import Aims
 from memoturn.history.verification import Restoring
 from memoturn.manifest import keys
 
 _MIB = 32
 _BLOCK = 250
-_TURNS = 16
+_TURNS = 32
+_INSERT = "INSERT INTO t(v) VALUES (1)"
 
 
 def figures(scratch: Path) -> Iterator[Figure]:
     """Both sides by turns, so that noise meets both alike."""
-    off = Settings(maintenance=MaintenanceSettings(on=False))
-    with Memoturn(f"file:{scratch / 'background'}", settings=off) as mt:
-        mt.databases.create("a")
-        db = mt.db("a")
-        db.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
-        for _ in range(_MIB):
-            db.sql("INSERT INTO t(v) SELECT randomblob(1 << 20)")
-            db.sync()
-        engine: Any = mt._engine
+    with Memoturn(f"file:{scratch / 'background'}", settings=QUIET) as mt:
+        db, engine = _filled(mt)
         for name, pause in (("all the time", 0.0), ("every 5 ms", 0.005)):
-            idle, busy, worked = _measure(engine, lambda: db.sql("INSERT INTO t(v) VALUES (1)"), pause)
-            yield Figure(
-                f"commits {name} while compaction, collection and drills run, p99",
-                "≤ 1.5× of idle",
-                f"{busy.p99 / idle.p99:.2f}× ({busy}; {worked:.0%} of the time in the background)",
-                us(idle.p99),
-                busy.p99 <= 1.5 * idle.p99,
+            yield _figure(
+                f"commits {name} while bases are written, collection and drills run, p99",
+                _measure(engine, lambda: db.sql(_INSERT), pause, _once),
             )
+    with Memoturn(f"file:{scratch / 'merging'}", settings=QUIET, durability="durable") as mt:
+        db, engine = _filled(mt)
+        yield _figure(
+            "durable commits while their packs are merged, p99",
+            _measure(engine, lambda: db.sql(_INSERT), 0.001, _merge),
+        )
 
 
-def _measure(engine: Any, commit: Callable[[], object], pause: float) -> tuple[Times, Times, float]:
+def _filled(mt: Memoturn) -> tuple[Database, Any]:
+    mt.databases.create("a")
+    db = mt.db("a")
+    db.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+    for _ in range(_MIB):
+        db.sql("INSERT INTO t(v) SELECT randomblob(1 << 20)")
+        db.sync()
+    return db, mt._engine
+
+
+def _figure(name: str, measured: tuple[Times, Times, float]) -> Figure:
+    idle, busy, worked = measured
+    return Figure(
+        name,
+        "≤ 1.5× of idle",
+        f"{busy.p99 / idle.p99:.2f}× ({busy}; {worked:.0%} of the time in the background)",
+        us(idle.p99),
+        busy.p99 <= 1.5 * idle.p99,
+    )
+
+
+def _measure(
+    engine: Any, commit: Callable[[], object], pause: float, job: Callable[[Any, Budget], None]
+) -> tuple[Times, Times, float]:
     at_work, stop = threading.Event(), threading.Event()
     history = engine.settings.history
     budget = Budget(
@@ -57,7 +79,7 @@ def _measure(engine: Any, commit: Callable[[], object], pause: float) -> tuple[T
         while not stop.is_set():
             at_work.wait()
             try:
-                _once(engine, budget)
+                job(engine, budget)
             except Stopped:
                 continue
 
@@ -97,3 +119,9 @@ def _once(engine: Any, budget: Budget) -> None:
     Collector(engine.env, 0.0, budget).collect(branch.db_uuid)
     restoring = Restoring(engine.bucket, engine.ids, branch.db_uuid, "main")
     restoring.verify(restoring.manifest.head_txid, budget)
+
+
+def _merge(engine: Any, budget: Budget) -> None:
+    for _ in compact_branch(engine.env, engine.branch("a").db_uuid, "main", budget, Aims()):
+        pass
+    engine.clock.sleep(0.02)

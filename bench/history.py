@@ -1,9 +1,8 @@
-"""What history costs: the size of a branch after a day, waking it, going back in it, and compaction meanwhile."""
+"""What history costs: the size of a branch after a day, waking it, and going back in it."""
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.measure import Figure, Times, times_of, us
+from bench.measure import Figure, Times, times_of
 from bench.samples import SCHEMA, text
 from memoturn import Memoturn
 from memoturn.base.clock import SystemClock
@@ -94,7 +93,6 @@ def figures(big: Path, small: Path, scratch: Path) -> Iterator[Figure]:
     yield from _a_day()
     yield from _waking(big, small)
     yield from _going_back(big, scratch)
-    yield _meanwhile(scratch)
 
 
 def compact(engine: Engine, branch: Branch, idle: bool = False) -> None:
@@ -253,49 +251,4 @@ def _going_back(big: Path, scratch: Path) -> Iterator[Figure]:
         f"{many.p50 / few.p50:.2f}× ({many})",
         "",
         many.p50 <= 1.5 * few.p50,
-    )
-
-
-def _meanwhile(scratch: Path) -> Figure:
-    """Durable commits of one branch while another thread compacts, by the budget that background work has."""
-    with Memoturn(f"file:{scratch}/meanwhile", settings=QUIET) as mt:
-        mt.databases.create("a")
-        db, engine = mt.db("a"), mt._engine
-        db.batch([SCHEMA, *[("INSERT INTO t VALUES (?, ?)", (n, text(n))) for n in range(1, 1000)]])
-        branch = engine.branch("a")
-        stop = threading.Event()
-
-        def commits(count: int) -> Times:
-            samples = []
-            for number in range(count):
-                start = time.perf_counter_ns()
-                db.sql("UPDATE t SET x = ? WHERE id = ?", [text(number), number % 999 + 1])
-                samples.append(time.perf_counter_ns() - start)
-                time.sleep(0.001)
-            return times_of(samples)
-
-        def background() -> None:
-            history = engine.settings.history
-            while not stop.is_set():
-                budget = Budget(
-                    engine.clock, share=history.work_share, bytes_per_second=history.work_bytes_per_second
-                )
-                for _ in compact_branch(engine.env, branch.db_uuid, "main", budget, Aims(idle=True)):
-                    pass
-                stop.wait(0.02)
-
-        commits(1000)
-        quiet = commits(4000)
-        worker = threading.Thread(target=background)
-        worker.start()
-        busy = commits(4000)
-        stop.set()
-        worker.join()
-        bytes_written = engine.env.written.compacted
-    return Figure(
-        "commit p99 while compaction runs against idle",
-        "≤ 1.5×",
-        f"{busy.p99 / quiet.p99:.2f}× ({us(busy.p99)} / {us(quiet.p99)}; {bytes_written >> 20} MiB written)",
-        "",
-        busy.p99 <= 1.5 * quiet.p99,
     )
