@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import apsw
 
+from memoturn.base import unshipped
 from memoturn.base.errors import (
     FencedError,
     InvalidRequestError,
@@ -58,7 +60,8 @@ class Writing(Ownership):
     def write(self, work: Callable[[apsw.Connection], T], *, anywhere: bool = False) -> tuple[T, TXID]:
         """Let `work` use the writing connection; returns its result and the txid of the head after it.
 
-        What `work` leaves uncommitted is rolled back. Durable as the settings say. With `anywhere`, `work` has no
+        What `work` leaves uncommitted is rolled back. Durable as the settings say, or left to whoever collects what
+        this thread commits (`Unshipped`). With `anywhere`, `work` has no
         effect but on the connection and what it returns: it may be run by another thread, and twice if it was
         rolled back.
 
@@ -109,8 +112,12 @@ class Writing(Ownership):
                     f"branch {self.branch_id!r} was taken over during the write"
                 )
             txid = TXID(0) if self._head is None else self._head.txid
-        if self._env.settings.durability == "durable":
-            self.ship(txid, fences)
+        later = unshipped.current()
+        if later is not None:
+            later.add(partial(self.ship, txid, fences))
+        elif self._env.settings.durability == "durable":
+            with unshipped.telling():
+                self.ship(txid, fences)
         return result, txid
 
     def _run(self, writer: Writer, work: Callable[[apsw.Connection], T]) -> T:

@@ -152,7 +152,23 @@ def test_a_lost_answer_of_a_write_is_asked_for_with_the_same_key(client: Callabl
         assert first is not None
         assert len(first) == 32
         assert third not in (None, first)
-        assert server.asked[0] == server.asked[1]
+        assert server.asked[0].body == server.asked[1].body
+
+
+def test_a_key_comes_again_with_its_age_where_its_answer_was_lost(client: Callable[..., Any]) -> None:
+    done = {"results": [{"columns": [], "types": [], "rows": []}], "txid": 9}
+    busy, unsure = refusal(429, "overloaded", retry_after="0"), refusal(503, "unavailable")
+    with scripted(busy, hang_up, busy, answer(200, done), hang_up, unsure) as server:
+        db = client(server.url).db("a")
+        assert db.sql("INSERT INTO t VALUES (1)").txid == 9
+        with pytest.raises(UnavailableError, match="it is unavailable"):
+            db.sql("INSERT INTO t VALUES (1)")
+        ages = [one.headers.get("memoturn-first-try") for one in server.asked]
+        assert [age is not None for age in ages] == [False, False, True, True, False, True]
+        assert 0.0 <= float(ages[2] or "nan") <= float(ages[3] or "nan")
+    with scripted(hang_up, answer(200, PLACE)) as server:
+        assert client(server.url).db("a").txid == 7
+        assert "memoturn-first-try" not in server.asked[1].headers
 
 
 def test_what_would_be_done_twice_is_not_sent_twice(client: Callable[..., Any]) -> None:

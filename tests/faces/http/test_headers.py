@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from memoturn.base.settings import AuthSettings, CommitSettings, Settings
@@ -156,6 +157,29 @@ def test_a_key_gives_the_first_answer_again(server: Running, name: str) -> None:
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
 
 
+def test_a_key_that_is_older_than_the_server_is_not_taken_for_new(server: Running, name: str) -> None:
+    server.sql(name, "CREATE TABLE t(x)")
+    body = {"stmts": [{"q": "INSERT INTO t VALUES (1)"}]}
+
+    def insert(key: str, age: str) -> httpx.Response:
+        told = {"Idempotency-Key": f"{key}-{name}", "Memoturn-First-Try": age}
+        return server.http.post(f"/v1/db/{name}/sql", json=body, headers=told)
+
+    for _ in range(2):  # It is not kept: what becomes of the key is for whoever sends it to say.
+        unsure = insert("old", "999999")
+        assert (unsure.status_code, unsure.json()["code"], "retry-after" in unsure.headers) == (
+            503,
+            "unavailable",
+            False,
+        )
+        assert unsure.headers["memoturn-txid"] == "1"
+    assert insert("new", "0.000").json()["txid"] == 2
+    assert insert("new", "999999").headers["memoturn-replayed"] == "true"
+    assert server.sql(name, "SELECT count(*) AS n FROM t")["results"][0]["rows"] == [{"n": 1}]
+    for age in ("soon", "-1", "1e9", "nan", ""):
+        assert insert("bad", age).status_code == 400
+
+
 def test_a_refusal_is_a_first_answer_too(server: Running, name: str) -> None:
     key = {"Idempotency-Key": f"r-{name}"}
     body = {"stmts": [{"q": "INSERT INTO t VALUES (1)"}]}
@@ -192,10 +216,14 @@ def test_each_credential_and_each_route_has_its_own_keys(tmp_path: Path) -> None
         assert server.http.put("/v1/db/b/kv/n/k", content=b"2", headers=bearer).status_code == 200
 
 
-def test_what_was_done_and_could_not_be_shipped_is_not_done_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_header", [True, False])
+def test_what_was_done_and_could_not_be_shipped_is_not_done_again(tmp_path: Path, by_header: bool) -> None:
     store = tmp_path / "store"
-    settings = Settings(commit=CommitSettings(ship_interval_ms=3_600_000))
-    key = {"Idempotency-Key": "x", "Memoturn-Durability": "durable"}
+    settings = Settings(
+        commit=CommitSettings("standard" if by_header else "durable", ship_interval_ms=3_600_000)
+    )
+    durable = {"Memoturn-Durability": "durable"} if by_header else {}
+    key = {"Idempotency-Key": "x", **durable}
     with running(f"file:{store}", tmp_path / "spool", settings=settings) as server:
         server.http.post("/v1/databases", json={"name": "a"})
         server.sql("a", "CREATE TABLE t(x)")
@@ -206,8 +234,10 @@ def test_what_was_done_and_could_not_be_shipped_is_not_done_again(tmp_path: Path
         first = server.http.post("/v1/db/a/sql", json=body, headers=key)
         assert (first.status_code, first.headers["retry-after"]) == (503, "1")
         assert "the work was done" in first.json()["error"]
-        keyless = server.http.put("/v1/db/a/kv/n/k", content=b"", headers={"Memoturn-Durability": "durable"})
+        keyless = server.http.put("/v1/db/a/kv/n/k", content=b"", headers=durable)
         assert (keyless.status_code, "retry-after" in keyless.headers) == (503, False)
+        still = server.http.post("/v1/db/a/sql", json=body, headers=key)
+        assert (still.status_code, still.headers["retry-after"]) == (503, "1")
         (store / "objects" / "db").unlink()
         (store / "objects" / "away").rename(store / "objects" / "db")
         again = server.http.post("/v1/db/a/sql", json=body, headers=key)

@@ -39,6 +39,7 @@ _KNOWN: Final = {
         headers.CONSISTENCY,
         headers.DURABILITY,
         headers.IDEMPOTENCY_KEY,
+        headers.FIRST_TRY,
         headers.IF_MATCH,
         headers.IF_NONE_MATCH,
         headers.META,

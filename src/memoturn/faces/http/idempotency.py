@@ -1,20 +1,25 @@
 """First answers, kept so that a request which comes again with its `Idempotency-Key` is not done again.
 
 Answers are kept in memory: those of the last so many keys, up to so many bytes, as long as this process runs. A key
-belongs to a credential and a route. What asks again while the first is being worked on waits for it. Answers that
-invite another try (408, 429, 5xx) are not kept, unless the work was done and only its durability is not known.
+belongs to a credential and a route. One that was sent first before this process began is refused, if whoever sends it
+says so: what became of it nobody knows here. What asks again while the first is being worked on waits for it. Answers
+that invite another try (408, 429, 5xx) are not kept, unless the work was done and only its durability is not known.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from memoturn.base.errors import ConflictError, InvalidRequestError
+from memoturn.base.errors import ConflictError, InvalidRequestError, MemoturnError, UnavailableError
+from memoturn.base.unshipped import Unshipped
+from memoturn.faces.wire.headers import FIRST_TRY
 
 _MAX_KEY: Final = 255
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?").fullmatch
 _OVERHEAD: Final = 512
 
 
@@ -24,6 +29,8 @@ class Kept(NamedTuple):
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    unshipped: Unshipped | None = None
+    """What of it was not durable yet."""
 
 
 class _Entry:
@@ -43,6 +50,22 @@ def place_of(caller: str, route: str, key: str) -> Place:
     if not 1 <= len(key) <= _MAX_KEY or not key.isprintable():
         raise InvalidRequestError(f"an Idempotency-Key has 1 to {_MAX_KEY} printable characters")
     return caller, route, key
+
+
+def seconds_since(text: str | None) -> float:
+    """How long ago the key was sent first; 0 if that is not said. Raises `InvalidRequestError`."""
+    if text is None:
+        return 0.0
+    if _SECONDS(text) is None:
+        raise InvalidRequestError(f"{FIRST_TRY} {text!r} is no number of seconds, such as 1.5")
+    return float(text)
+
+
+def too_young() -> MemoturnError:
+    """The answer of a server that was started after a key had been sent first, and does not know it."""
+    return UnavailableError(
+        "this server was started after the first try, so whether that was obeyed is not known; look, then decide"
+    )
 
 
 def fingerprint_of(path: str, query: bytes, body: bytes | bytearray) -> bytes:

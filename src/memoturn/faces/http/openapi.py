@@ -43,7 +43,8 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         {"type": "string", "enum": ["standard", "durable"]},
     ),
     headers.IDEMPOTENCY_KEY: (
-        "The same key again gives the first answer again.",
+        "The same key again gives the first answer again. `Memoturn-First-Try: 1.5` beside it says how many seconds "
+        "ago it was sent first: a server that was started since refuses, for it cannot know what became of that.",
         {"type": "string", "minLength": 1, "maxLength": 255},
     ),
     headers.IF_MATCH: ("Only if the key has this version: its ETag.", {"type": "string"}),

@@ -28,7 +28,14 @@ from memoturn.faces.http import logs, work
 from memoturn.faces.http.access import Target, refusal
 from memoturn.faces.http.admission import Admission
 from memoturn.faces.http.call import Call, Context, Stream, headers_of
-from memoturn.faces.http.idempotency import FirstAnswers, Kept, fingerprint_of, place_of
+from memoturn.faces.http.idempotency import (
+    FirstAnswers,
+    Kept,
+    fingerprint_of,
+    place_of,
+    seconds_since,
+    too_young,
+)
 from memoturn.faces.http.lanes import Lane
 from memoturn.faces.http.spool import spool
 from memoturn.faces.http.startup import browser_refusal
@@ -97,6 +104,7 @@ class Pipeline:
         self._tracer = context.tracer
         self._settings = settings = context.settings
         self._monotonic = context.engine.clock.monotonic
+        self._began = self._monotonic()
         self._table = Table(ROUTES)
         self.admission = Admission(settings.in_flight, settings.control_per_second, self._monotonic)
         self.first_answers = FirstAnswers(settings.idempotency_keys, settings.idempotency_bytes)
@@ -282,24 +290,28 @@ class Pipeline:
         key = call.headers.get(headers.IDEMPOTENCY_KEY)
         if key is None or headers.IDEMPOTENCY_KEY not in route.headers:
             return await self._work(call, receive)
-        place = place_of(caller, route.name, key)
+        place, age = place_of(caller, route.name, key), seconds_since(call.headers.get(headers.FIRST_TRY))
         kept = await self.first_answers.begin(place, fingerprint_of(path, call.query, call.body))
         if kept is not None:
             if call.who.db is not None:
                 gone: Sent | None = await self._submit(call, partial(work.vouch, call), deadline)
                 if gone is not None:
                     return gone
-            if call.headers.get(headers.DURABILITY) == "durable" and call.address is not None:
-                again: Sent | None = await self._submit(call, partial(work.harden, call), deadline)
+            if kept.unshipped is not None or call.headers.get(headers.DURABILITY) == "durable":
+                job = partial(work.harden, call, kept.unshipped)
+                again: Sent | None = await self._submit(call, job, deadline)
                 if again is not None:
                     return again
             return Sent(kept.status, [*kept.headers, (headers.REPLAYED.encode(), b"true")], kept.body)
         kept = None
         try:
+            if age > self._monotonic() - self._began:
+                answer: Sent = await self._submit(call, partial(_unsure, call), deadline)
+                return answer
             sent = await self._work(call, receive)
             first = sent.done or sent
             if isinstance(first.body, bytes) and first.status < 500 and first.status not in (408, 429):
-                kept = Kept(first.status, first.headers, first.body)
+                kept = Kept(first.status, first.headers, first.body, sent.unshipped)
             return sent
         finally:
             self.first_answers.end(place, kept)
@@ -442,6 +454,11 @@ class Pipeline:
                     and not call.pending.done()
                 ):
                     call.pending.set_exception(call.deadline.error())
+
+
+def _unsure(call: Call) -> Sent:
+    sent = work.failed(call, too_young())
+    return sent._replace(headers=[one for one in sent.headers if one[0] != b"retry-after"])
 
 
 async def _call_off(call: Call, receive: Receive) -> None:

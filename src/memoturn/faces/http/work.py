@@ -12,6 +12,7 @@ from memoturn.base.errors import (
     UnavailableError,
 )
 from memoturn.base.txids import TXID
+from memoturn.base.unshipped import Unshipped, telling
 from memoturn.faces.http import logs
 from memoturn.faces.http.access import check_life
 from memoturn.faces.http.call import Answer, Call, Stream
@@ -30,13 +31,14 @@ _DURABILITIES: Final = ("standard", "durable")
 class Sent(NamedTuple):
     """An answer as it goes out.
 
-    `done` is what would have been answered if what was done had also become durable.
+    `done` is what would have been answered if what was done had also become durable; `unshipped` is that.
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes | Stream
     done: Sent | None = None
+    unshipped: Unshipped | None = None
     code: str | None = None
     """That of the error, if it is one."""
 
@@ -67,7 +69,12 @@ def perform(call: Call) -> Sent | Behind:
         behind = _prepare(call) if call.headers else None
         if behind is not None:
             return behind
-        return _written(call, HANDLERS[call.route.name](call))
+        handler = HANDLERS[call.route.name]
+        if not _is_to_be_durable(call):
+            return _encoded(call, handler(call))
+        with Unshipped() as unshipped:
+            answer = handler(call)
+        return _durable(call, answer, unshipped)
     except MemoturnError as error:
         return failed(call, error)
     except BaseException as error:
@@ -82,7 +89,6 @@ def vouch(call: Call) -> Sent | None:
     try:
         check_life(call.engine, call.who)
     except MemoturnError as error:
-        error.args = (f"the work was done, and is not in the object store yet: {error}",)
         return failed(call, error)
     return None
 
@@ -125,26 +131,36 @@ def _head_to_wait_for(call: Call) -> TXID:
         raise
 
 
-def _written(call: Call, answer: Answer) -> Sent:
-    """The answer in bytes, after what was done has been made durable if that was asked for."""
+def _is_to_be_durable(call: Call) -> bool:
+    return (
+        call.headers.get(headers.DURABILITY) == "durable"
+        or call.engine.settings.commit.durability == "durable"
+    )
+
+
+def _durable(call: Call, answer: Answer, unshipped: Unshipped) -> Sent:
+    """The answer in bytes, after what was done has been made durable."""
     sent = _encoded(call, answer)
-    failure = harden(call) if call.headers.get(headers.DURABILITY) == "durable" else None
-    if failure is None:
-        return sent
-    if headers.IDEMPOTENCY_KEY not in call.headers:
-        # Nobody should be told to try again what would then be done twice.
-        failure = failure._replace(headers=[one for one in failure.headers if one[0] != b"retry-after"])
-    return failure._replace(done=sent)
-
-
-def harden(call: Call) -> Sent | None:
-    """Bring what was written on the branch to the store; the answer if that fails."""
-    if call.address is None or headers.DURABILITY not in call.route.headers:
-        return None
     try:
-        transfer.sync(call.engine, call.at._replace(position=None))
+        unshipped.ship()
+    except UnavailableError as error:
+        failure = failed(call, error)
+        if headers.IDEMPOTENCY_KEY not in call.headers:
+            # Nobody should be told to try again what would then be done twice.
+            failure = failure._replace(headers=[one for one in failure.headers if one[0] != b"retry-after"])
+        return failure._replace(done=sent, unshipped=unshipped)
+    return sent
+
+
+def harden(call: Call, unshipped: Unshipped | None) -> Sent | None:
+    """Bring to the store what was done for an earlier call like this one; the answer if that fails."""
+    try:
+        if unshipped is not None:
+            unshipped.ship()
+        if call.headers.get(headers.DURABILITY) == "durable" and call.address is not None:
+            with telling():
+                transfer.sync(call.engine, call.at._replace(position=None))
     except MemoturnError as error:
-        error.args = (f"the work was done, and is not in the object store yet: {error}",)
         return failed(call, error)
     return None
 

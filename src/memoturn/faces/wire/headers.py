@@ -17,6 +17,8 @@ MIN_TXID: Final = "memoturn-min-txid"
 CONSISTENCY: Final = "memoturn-consistency"
 DURABILITY: Final = "memoturn-durability"
 IDEMPOTENCY_KEY: Final = "idempotency-key"
+FIRST_TRY: Final = "memoturn-first-try"
+"""Beside a key that comes again: seconds since it was sent first. A younger server says that it cannot know."""
 IF_MATCH: Final = "if-match"
 IF_NONE_MATCH: Final = "if-none-match"
 

@@ -82,10 +82,14 @@ class AsyncTransport:
         Raises what the server answers, and `UnavailableError` if it cannot be reached or its answer was lost.
         """
         sent = self._headers(call)
-        attempt = 0
+        began = self._clock.monotonic()
+        attempt, lost = 0, False
         while True:
             attempt += 1
             met: Reply | Trouble
+            if lost and call.keyed:
+                # A server that was started since does not know the key, and must not obey a second time.
+                sent = {**sent, headers.FIRST_TRY: f"{self._clock.monotonic() - began:.3f}"}
             try:
                 reply = await self._attempt(call, sent, chunks)
                 if 200 <= reply.status < 300:
@@ -93,6 +97,7 @@ class AsyncTransport:
                 met = reply
             except _TROUBLE as error:
                 met = "not sent" if isinstance(error, _NOT_SENT) else "lost"
+                lost = lost or met == "lost"
                 wait = self._pause(call, met, attempt)
                 if wait is None:
                     self._give_up(call, met, error)
