@@ -37,7 +37,10 @@ def served(
     )
     try:
         assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
+        assert process.stderr is not None
+        line = process.stdout.readline()
+        assert line, f"it did not start: {process.stderr.read()}"
+        told = json.loads(line)
         with httpx.Client(base_url=told["url"], timeout=60) as http:
             yield process, http
     finally:

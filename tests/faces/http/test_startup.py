@@ -65,6 +65,10 @@ UNSAFE = {
         replace(GOOD, platform_key=(k := new_signing_key()), old_keys=k),
         "key of its own",
     ),
+    "one of the old keys for both": (
+        replace(GOOD, platform_key=(k := new_signing_key()), old_keys=f"{new_signing_key()}, {k}"),
+        "key of its own",
+    ),
     "not base64": (replace(GOOD, signing_key="~~~~ my key ~~~~"), "MEMOTURN_AUTH_KEY is not base64"),
     "not PKCS#8": (replace(GOOD, signing_key=b64(b"my key")), "MEMOTURN_AUTH_KEY is not .*PKCS#8"),
     "only a seed": (replace(GOOD, signing_key=b64(bytes(32))), "MEMOTURN_AUTH_KEY is not .*PKCS#8"),

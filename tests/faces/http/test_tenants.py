@@ -16,8 +16,8 @@ import pytest
 from memoturn.base.settings import AuthSettings, ServerSettings
 from memoturn.faces.http.access import Target, refusal
 from memoturn.faces.http.call import Call, Context
+from memoturn.faces.http.dispatch import line_of
 from memoturn.faces.http.keys import new_platform_key, new_signing_key
-from memoturn.faces.http.pipeline import _line
 from memoturn.faces.http.tokens import Credential
 from memoturn.faces.wire.paths import path_of
 from memoturn.faces.wire.routes import BY_NAME, LINES, RAW, ROUTES, SQLITE, Route
@@ -291,9 +291,9 @@ def test_a_refusal_waits_in_the_callers_own_line(open_store: Opener, tmp_path: P
     call = Call(context, BY_NAME["kv.get"], {"db": OTHER, "ns": "s", "key": "k"}, b"")
     call.locate()
     call.who = Credential("admin", OWN, "1")
-    assert _line(call) == OTHER
+    assert line_of(call) == OTHER
     call.refusal = refusal("read", call.who, Target(OTHER))
-    assert _line(call) == OWN
+    assert line_of(call) == OWN
 
 
 # Minting.

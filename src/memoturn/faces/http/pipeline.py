@@ -7,12 +7,10 @@ too much. Everything after that is work.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
-import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from memoturn.base.deadline import Deadline
 from memoturn.base.errors import (
@@ -20,14 +18,14 @@ from memoturn.base.errors import (
     InvalidRequestError,
     MemoturnError,
     NotFoundError,
-    PayloadTooLargeError,
-    RequestTimeoutError,
-    UnavailableError,
 )
 from memoturn.faces.http import logs, work
 from memoturn.faces.http.access import Target, refusal
 from memoturn.faces.http.admission import Admission
-from memoturn.faces.http.call import Call, Context, Stream, headers_of
+from memoturn.faces.http.bodies import allowed, take_body
+from memoturn.faces.http.call import Call, Context, headers_of
+from memoturn.faces.http.callers import Gone, Receive, Watch
+from memoturn.faces.http.dispatch import Dispatch
 from memoturn.faces.http.idempotency import (
     FirstAnswers,
     Kept,
@@ -36,8 +34,7 @@ from memoturn.faces.http.idempotency import (
     seconds_since,
     too_young,
 )
-from memoturn.faces.http.lanes import Lane
-from memoturn.faces.http.spool import spool
+from memoturn.faces.http.sending import Send, Sender
 from memoturn.faces.http.startup import browser_refusal
 from memoturn.faces.http.traces import NO_TRACER, Span
 from memoturn.faces.http.work import Behind, Sent, refused
@@ -46,8 +43,6 @@ from memoturn.faces.wire.paths import Found, Missing, Table
 from memoturn.faces.wire.routes import LINES, ROUTES, SQLITE, Route
 
 Scope = Any
-Receive = Callable[[], Coroutine[Any, Any, Any]]
-Send = Callable[[Any], Coroutine[Any, Any, None]]
 
 _TRACE: Final = (b"traceparent",)
 _LEFT: Final = 499
@@ -57,42 +52,7 @@ _TROUBLE: Final = frozenset((401, 403, 408, 429))
 """What is always written into the log, as is every fault."""
 _POLL: Final = (0.002, 0.005, 0.01, 0.02, 0.05)
 """Seconds between looks whether a branch has come far enough; the last for all that follow."""
-_BUFFERED: Final = 65_536
-"""What is shorter goes out without waiting for whoever asked."""
-_WATCH_AFTER: Final = 1.0
-"""Seconds after which it is watched whether whoever asked is still there."""
-_QUICK: Final = frozenset(
-    (
-        "kv.get",
-        "kv.list",
-        "docs.get",
-        "vectors.get",
-        "memory.get",
-        "turns.window",
-        "db.where",
-        "turns.sessions",
-    )
-)
-_FIRST_WORDS: Final = re.compile(rb'"q"\s*:\s*"(?:\s|\\[nrt])*([A-Za-z]*)').findall
-_READING: Final = frozenset((b"SELECT", b"WITH", b"VALUES", b"EXPLAIN"))
 _REQUEST_ID: Final = headers.REQUEST_ID.encode()
-
-
-class Lanes(NamedTuple):
-    """Where work is done, by how long it may take and what it may wait for."""
-
-    quick: Lane
-    """Reads of single things."""
-    query: Lane
-    """Reads that may look at much, and SQL that is not known yet."""
-    write: Lane
-    control: Lane
-    long: Lane
-    """What moves whole databases."""
-
-
-class Gone(Exception):  # noqa: N818
-    """Whoever asked has left."""
 
 
 class Pipeline:
@@ -113,40 +73,27 @@ class Pipeline:
         """What is answered at once, without a database: by the names of the routes."""
         self._prefix = context.engine.ids.token()[:8]
         self._numbers = itertools.count(1)
-        self._lanes: Lanes | None = None
-        self._watched: dict[Call, tuple[float, Receive]] = {}
-        self._watchers: dict[Call, asyncio.Task[None]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._dispatch = Dispatch(settings.queued, self._monotonic)
+        self._watch = Watch(self._monotonic)
+        self._sender = Sender(self._dispatch, settings.request_secs, self._monotonic)
 
     # A life.
 
     def start(self) -> None:
-        """Make the lanes; on the event loop that is going to call `handle`."""
-        loop, queued, monotonic = asyncio.get_running_loop(), self._settings.queued, self._monotonic
-        self._lanes = Lanes(
-            Lane("reads", 8, 4, queued, monotonic, loop),
-            Lane("queries", 16, 4, queued, monotonic, loop),
-            Lane("writes", 64, 1, queued, monotonic, loop),
-            Lane("calls", 16, 4, queued, monotonic, loop),
-            Lane("long calls", 8, 2, queued, monotonic, loop),
-        )
-        self._watching = loop.create_task(self._watch())
+        """Start threads; on the event loop that is going to call `handle`."""
+        self._dispatch.start()
+        self._watch.start()
 
     async def stop(self) -> None:
         """Finish what was begun."""
         self.is_closing = True
-        if self._watching is not None:
-            self._watching.cancel()
-        for task in self._watchers.values():
-            task.cancel()
-        if self._lanes is not None:
-            for lane in self._lanes:
-                await lane.close()
+        self._watch.stop()
+        await self._dispatch.close()
 
     @property
     def busy(self) -> int:
         """How much work waits for threads, or is being done by them."""
-        return sum(lane.busy for lane in self._lanes or ())
+        return self._dispatch.busy
 
     # A request.
 
@@ -220,6 +167,15 @@ class Pipeline:
         finally:
             self.admission.leave()
 
+    async def _send(
+        self, scope: Scope, sent: Sent, request_id: str, call: Call | None, receive: Receive, send: Send
+    ) -> bool:
+        """Send the answer; returns whether whoever asked has left before its end."""
+        more = [(_REQUEST_ID, request_id.encode())]
+        if self.is_closing:
+            more.append((b"connection", b"close"))
+        return await self._sender.send(sent, more, scope["method"] == "HEAD", call, receive, send)
+
     def _tell(
         self,
         method: str,
@@ -242,16 +198,10 @@ class Pipeline:
             logs.answered(method, path, status, seconds, code)
 
     def _deadline(self, route: Route, began: float) -> Deadline:
-        secs, setting = self._allowed(route)
+        secs, setting = allowed(route, self._settings)
         return Deadline(
             began + secs, f"the request was stopped at its deadline of {secs:g} seconds ({setting})"
         )
-
-    def _allowed(self, route: Route) -> tuple[float, str]:
-        """How many seconds a request may take, and the setting that says so."""
-        if route.long:
-            return self._settings.long_request_secs, "MEMOTURN_LONG_REQUEST_SECS"
-        return self._settings.request_secs, "MEMOTURN_REQUEST_SECS"
 
     def _judge(self, call: Call, scope: Scope) -> str:
         """Find out who asks for what, and whether they may; returns what tells callers apart."""
@@ -282,11 +232,11 @@ class Pipeline:
         if call.refusal is not None:
             return await self._work(call, receive)  # Where it is told, unless the token is void.
         if route.body in (SQLITE, LINES) and call.who.db is not None:
-            void: Sent | None = await self._submit(call, partial(work.vouch, call), deadline)
+            void: Sent | None = await self._dispatch.submit(call, partial(work.vouch, call), deadline)
             if void is not None:
                 return void
         if route.body is not None:
-            await self._take_body(call, receive)
+            await take_body(call, receive, self._dispatch.long)
         key = call.headers.get(headers.IDEMPOTENCY_KEY)
         if key is None or headers.IDEMPOTENCY_KEY not in route.headers:
             return await self._work(call, receive)
@@ -294,19 +244,19 @@ class Pipeline:
         kept = await self.first_answers.begin(place, fingerprint_of(path, call.query, call.body))
         if kept is not None:
             if call.who.db is not None:
-                gone: Sent | None = await self._submit(call, partial(work.vouch, call), deadline)
+                gone: Sent | None = await self._dispatch.submit(call, partial(work.vouch, call), deadline)
                 if gone is not None:
                     return gone
             if kept.unshipped is not None or call.headers.get(headers.DURABILITY) == "durable":
                 job = partial(work.harden, call, kept.unshipped)
-                again: Sent | None = await self._submit(call, job, deadline)
+                again: Sent | None = await self._dispatch.submit(call, job, deadline)
                 if again is not None:
                     return again
             return Sent(kept.status, [*kept.headers, (headers.REPLAYED.encode(), b"true")], kept.body)
         kept = None
         try:
             if age > self._monotonic() - self._began:
-                answer: Sent = await self._submit(call, partial(_unsure, call), deadline)
+                answer: Sent = await self._dispatch.submit(call, partial(_unsure, call), deadline)
                 return answer
             sent = await self._work(call, receive)
             first = sent.done or sent
@@ -317,11 +267,13 @@ class Pipeline:
             self.first_answers.end(place, kept)
 
     async def _work(self, call: Call, receive: Receive) -> Sent:
-        self._watched[call] = (self._monotonic() + _WATCH_AFTER, receive)
+        self._watch.begin(call, receive)
         began = self._monotonic()
         try:
             for attempt in itertools.count():
-                sent: Sent | Behind = await self._submit(call, partial(work.perform, call), call.deadline)
+                sent: Sent | Behind = await self._dispatch.submit(
+                    call, partial(work.perform, call), call.deadline
+                )
                 if not isinstance(sent, Behind):
                     return sent
                 waited = self._monotonic() - began
@@ -336,178 +288,12 @@ class Pipeline:
             call.deadline.call_off("the request was given up")
             raise
         finally:
-            self._watched.pop(call, None)
-            watcher = self._watchers.pop(call, None)
-            if watcher is not None:
-                watcher.cancel()
-
-    def _submit(self, call: Call, job: Callable[[], Any], deadline: Deadline) -> asyncio.Future[Any]:
-        if self._lanes is None:
-            raise UnavailableError("the server is not ready yet; try again")
-        lane = _lane(self._lanes, call)
-        call.pending = lane.submit(_line(call), job, deadline)
-        return call.pending
-
-    # Bodies.
-
-    async def _take_body(self, call: Call, receive: Receive) -> None:
-        """Read the body, into memory or into a file. Raises `PayloadTooLargeError` and `RequestTimeoutError`."""
-        route, settings = call.route, self._settings
-        if route.body in (SQLITE, LINES):
-            most, name = settings.import_bytes, "MEMOTURN_IMPORT_BYTES"
-        elif route.plane == "control":
-            most, name = settings.control_body_bytes, "MEMOTURN_CONTROL_BODY_BYTES"
-        else:
-            most, name = settings.body_bytes, "MEMOTURN_BODY_BYTES"
-        too_large = PayloadTooLargeError(f"the body has more than {most} bytes ({name}); send less at a time")
-        said = call.headers.get("content-length")
-        if said is not None and said.isdigit() and int(said) > most:
-            raise too_large
-        left = call.deadline.due - self._monotonic()
-        try:
-            async with asyncio.timeout(max(left, 0.0)):
-                if route.body in (SQLITE, LINES):
-                    assert self._lanes is not None
-                    pieces = _pieces(receive, most, too_large)
-                    await spool(call, pieces, self._lanes.long)
-                    return
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                body = message.get("body", b"")
-                if message.get("more_body"):
-                    collected = bytearray(body)
-                    async for piece in _pieces(receive, most - len(body), too_large):
-                        collected += piece
-                    body = collected
-                if len(body) > most:
-                    raise too_large
-                call.body = body
-        except TimeoutError:
-            secs, setting = self._allowed(route)
-            raise RequestTimeoutError(f"the body did not come within {secs:g} seconds ({setting})") from None
-
-    async def _send(
-        self, scope: Scope, sent: Sent, request_id: str, call: Call | None, receive: Receive, send: Send
-    ) -> bool:
-        """Send the answer; returns whether whoever asked has left before its end."""
-        found = [*sent.headers, (_REQUEST_ID, request_id.encode())]
-        if self.is_closing:
-            found.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": sent.status, "headers": found})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
-            return False
-        if isinstance(sent.body, Stream):
-            assert call is not None
-            return await self._send_stream(sent.body, call, receive, send)
-        if len(sent.body) < _BUFFERED:
-            await send({"type": "http.response.body", "body": sent.body})
-            return False
-        try:
-            async with asyncio.timeout(self._settings.request_secs):
-                await send({"type": "http.response.body", "body": sent.body})
-        except TimeoutError:
-            return True  # Whoever asked does not take the answer; the connection is closed.
-        return False
-
-    async def _send_stream(self, stream: Stream, call: Call, receive: Receive, send: Send) -> bool:
-        leaving = asyncio.ensure_future(_left(receive))
-        pieces = stream.pieces
-        try:
-            while not leaving.done():
-                piece = await self._submit(call, partial(next, pieces, None), call.deadline)
-                if piece is None:
-                    await send({"type": "http.response.body", "body": b""})
-                    return False
-                async with asyncio.timeout(max(call.deadline.due - self._monotonic(), 0.0)):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except Exception as error:
-            # Its head has gone out already: all that can be told, by closing the connection, is that it ends early.
-            logs.request_id.set(call.request_id)
-            logs.fault(error)
-        finally:
-            leaving.cancel()
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                with contextlib.suppress(Exception):
-                    await self._submit(call, close, Deadline())
-        return True
-
-    # Whoever leaves, and what does not end.
-
-    async def _watch(self) -> None:
-        """Call off the work for those who have left, once it takes a while; and answer for work that cannot stop."""
-        while True:
-            await asyncio.sleep(_WATCH_AFTER / 2)
-            now = self._monotonic()
-            while self._watched:
-                call, (since, receive) = next(iter(self._watched.items()))
-                if since > now:
-                    break  # Those that follow have come later.
-                del self._watched[call]
-                self._watchers[call] = asyncio.ensure_future(_call_off(call, receive))
-            for call in self._watchers:
-                if (
-                    now > call.deadline.due + _WATCH_AFTER
-                    and call.pending is not None
-                    and not call.pending.done()
-                ):
-                    call.pending.set_exception(call.deadline.error())
+            self._watch.end(call)
 
 
 def _unsure(call: Call) -> Sent:
     sent = work.failed(call, too_young())
     return sent._replace(headers=[one for one in sent.headers if one[0] != b"retry-after"])
-
-
-async def _call_off(call: Call, receive: Receive) -> None:
-    await _left(receive)
-    call.deadline.call_off("whoever asked has left; the work was stopped")
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _pieces(receive: Receive, most: int, too_large: PayloadTooLargeError) -> Any:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        piece = message.get("body", b"")
-        most -= len(piece)
-        if most < 0:
-            raise too_large
-        yield piece
-        if not message.get("more_body"):
-            return
-
-
-def _line(call: Call) -> str | None:
-    """Whose work it is. A refusal is the caller's own: waiting behind others' work would tell that there is some."""
-    if call.refusal is not None:
-        return call.who.db
-    return None if call.address is None else call.address.database
-
-
-def _lane(lanes: Lanes, call: Call) -> Lane:
-    route = call.route
-    if route.long:
-        return lanes.long
-    if route.name in _QUICK:
-        return lanes.quick
-    if route.plane == "control":
-        return lanes.control
-    if route.name == "db.sql":
-        return lanes.query if _may_only_read(call.body) else lanes.write
-    return lanes.query if route.need == "read" else lanes.write
-
-
-def _may_only_read(body: bytes | bytearray) -> bool:
-    """Whether statements look as if they only read; a guess, which decides who waits with whom and nothing else."""
-    return all(word.upper() in _READING for word in _FIRST_WORDS(body, 0, 4096))
 
 
 def _trace_of(given: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -82,7 +82,7 @@ def _keys(auth: AuthSettings) -> Keyring:
         )
     if auth.platform_key.count(".") == 2:
         raise UnconfiguredError(f"MEMOTURN_PLATFORM_KEY looks like a token; set a key of its own; {_INIT}")
-    if auth.platform_key in (auth.signing_key, auth.old_keys):
+    if auth.platform_key in (auth.signing_key, *map(str.strip, (auth.old_keys or "").split(","))):
         raise UnconfiguredError(
             f"MEMOTURN_PLATFORM_KEY is a signing key as well; set a key of its own; {_INIT}"
         )
