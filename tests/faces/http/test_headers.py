@@ -157,6 +157,19 @@ def test_a_key_gives_the_first_answer_again(server: Running, name: str) -> None:
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
 
 
+@pytest.mark.parametrize("path", ["/v1/memory/lines/keyed/import", "/v1/databases/keyed-import/import"])
+def test_a_key_of_a_large_body_is_for_that_body(server: Running, path: str) -> None:
+    def sent(body: bytes) -> httpx.Response:
+        return server.http.post(path, content=body, headers={"Idempotency-Key": "one"})
+
+    lines = [b'{"type": "event", "summary": "day %d"}\n' % number * 40_000 for number in range(2)]
+    first = sent(lines[0])
+    assert (sent(lines[0]).json(), sent(lines[0]).status_code) == (first.json(), first.status_code)
+    assert sent(lines[0]).headers["memoturn-replayed"] == "true"
+    other = sent(lines[1])
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+
+
 def test_a_key_that_is_older_than_the_server_is_not_taken_for_new(server: Running, name: str) -> None:
     server.sql(name, "CREATE TABLE t(x)")
     body = {"stmts": [{"q": "INSERT INTO t VALUES (1)"}]}

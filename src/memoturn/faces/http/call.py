@@ -77,6 +77,7 @@ class Call:
         "body",
         "context",
         "deadline",
+        "digest",
         "engine",
         "headers",
         "names",
@@ -98,6 +99,8 @@ class Call:
         self.query = query
         self.body: bytes | bytearray = b""
         self.spooled: Path | None = None
+        self.digest = b""
+        """Of the file's content."""
         self.who = PLATFORM
         self.refusal: MemoturnError | None = None
         """Why the caller may not do this; told once it is known that the credential is valid at all."""

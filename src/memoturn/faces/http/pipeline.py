@@ -241,7 +241,9 @@ class Pipeline:
         if key is None or headers.IDEMPOTENCY_KEY not in route.headers:
             return await self._work(call, receive)
         place, age = place_of(caller, route.name, key), seconds_since(call.headers.get(headers.FIRST_TRY))
-        kept = await self.first_answers.begin(place, fingerprint_of(path, call.query, call.body))
+        kept = await self.first_answers.begin(
+            place, fingerprint_of(path, call.query, call.digest or call.body)
+        )
         if kept is not None:
             if call.who.db is not None:
                 gone: Sent | None = await self._dispatch.submit(call, partial(work.vouch, call), deadline)

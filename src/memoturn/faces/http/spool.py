@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +21,7 @@ _PREFIX: Final = "body-"
 
 
 async def spool(call: Call, pieces: AsyncIterator[bytes], lane: Lane) -> None:
-    """Write a body to a file, which becomes `call.spooled`. Raises `UnavailableError` if the disk is full."""
+    """Write a body to a file: `call.spooled`, with its `digest`. Raises `UnavailableError` if the disk is full."""
     key = None if call.address is None else call.address.database
     directory = call.context.spool
     pending: asyncio.Future[_File] | None = None
@@ -56,21 +57,23 @@ async def spool(call: Call, pieces: AsyncIterator[bytes], lane: Lane) -> None:
             raise UnavailableError(f"the body cannot be spooled: {error.strerror}") from error
         raise
     os.close(file.fd)
-    call.spooled = file.path
+    call.spooled, call.digest = file.path, file.digest.digest()
 
 
 class _File(NamedTuple):
     fd: int
     path: Path
+    digest: hashlib.blake2b
 
 
 def _begin(directory: Path) -> _File:
     directory.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=directory)
-    return _File(fd, Path(name))
+    return _File(fd, Path(name), hashlib.blake2b(digest_size=16))
 
 
 def _write(file: _File, data: bytes) -> _File:
+    file.digest.update(data)
     view = memoryview(data)
     while view:
         view = view[os.write(file.fd, view) :]
