@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from memoturn.base.errors import UnavailableError
+from memoturn.base.errors import UnavailableError, UndecidedWriteError
 from memoturn.base.settings import Durability
 from memoturn.faces.http.call import Answer, Call, Context
 from memoturn.faces.http.handlers import HANDLERS
-from memoturn.faces.http.work import Sent, perform
+from memoturn.faces.http.work import Sent, perform, refused
 from memoturn.faces.wire.routes import BY_NAME
 from tests.database.faulty import FaultyBucket, House, Process, StepClock
 from tests.faces.http.running import FREE
@@ -60,6 +60,11 @@ def test_a_commit_that_was_lost_before_it_shipped_is_not_durable(
     else:
         assert sent.status == 409, sent.body
         assert b"set aside" in sent.body  # type: ignore[operator]
+
+
+def test_nobody_is_told_to_try_again_what_may_yet_take_effect() -> None:
+    assert b"retry-after" in dict(refused(UnavailableError("x"), None).headers)
+    assert b"retry-after" not in dict(refused(UndecidedWriteError("x"), None).headers)
 
 
 def test_a_program_is_told_that_the_work_was_done(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from memoturn.base.errors import (
     InvalidRequestError,
     MemoturnError,
     UnavailableError,
+    UndecidedWriteError,
 )
 from memoturn.base.txids import TXID
 from memoturn.base.unshipped import Unshipped, telling
@@ -208,7 +209,8 @@ def refused(error: MemoturnError, txid: int | None) -> Sent:
         found.append((_TXID, b"%d" % txid))
     if said.retry_after is not None:
         found.append((b"retry-after", b"%d" % max(1, -int(-said.retry_after // 1))))
-    elif error.code == UnavailableError.code:
+    elif error.code == UnavailableError.code and not isinstance(error, UndecidedWriteError):
+        # What may yet take effect is nothing to be told to do again.
         found.append((b"retry-after", b"1"))
     if error.status == 401:
         found.append((b"www-authenticate", b"Bearer"))
