@@ -90,7 +90,7 @@ def serve(
                 )
             )
         sys.setswitchinterval(_SWITCH_SECS)
-        # What was loaded so far lives as long as the server: to look through it again and again takes 20 ms each time.
+        # What was loaded so far lives as long as the server: looking through it again takes 20 ms each time.
         gc.collect()
         gc.freeze()
         with _deaf_to_signals(), asyncio.Runner(loop_factory=config.get_loop_factory()) as loop:
