@@ -113,6 +113,38 @@ def test_limits_of_what_is_found_are_clamped(small: Running) -> None:
     refused(small.http.get("/v1/db/a/kv/n", params={"limit": 0}), 400, "invalid_request", "limit")
     small.http.post("/v1/db/a/docs/c/insert", json={"documents": [{}, {}, {}]})
     assert len(small.http.post("/v1/db/a/docs/c/find", json={"limit": 9}).json()["documents"]) == 2
+    for i in range(4):
+        small.http.post("/v1/databases", json={"name": f"b{i}"}).raise_for_status()
+        vector = {"id": f"{i}", "vector": [1, i]}
+        small.http.post("/v1/db/a/vectors/c", json={"items": [vector]}).raise_for_status()
+        turn = {"role": "user", "content": f"tea {i}"}
+        for session in (f"s{i}", "s"):
+            small.http.post(f"/v1/db/a/memory/{session}/turns", json={"turns": [turn]}).raise_for_status()
+        event = {"type": "event", "summary": f"tea {i}"}
+        small.http.post("/v1/memory/n/p/memories", json={"memories": [event]}).raise_for_status()
+    for path, body, field in (
+        ("/v1/db/a/vectors/c/search", {"vector": [1, 1], "k": 9}, "hits"),
+        ("/v1/db/a/memory/search", {"query": "tea", "k": 9}, "turns"),
+        ("/v1/db/a/memory/s/search", {"query": "tea", "k": 9}, "turns"),
+        ("/v1/db/a/memory/s/turns?last=9", None, "turns"),
+        ("/v1/db/a/memory?limit=9", None, "sessions"),
+        ("/v1/memory/n/p/recall", {"query": "tea", "k": 9}, "hits"),
+        ("/v1/databases?limit=9", None, "databases"),
+        ("/v1/databases/a/branches/main/history?limit=9", None, "history"),
+    ):
+        answer = small.http.get(path) if body is None else small.http.post(path, json=body)
+        assert len(answer.json()[field]) == 2, answer.text
+
+
+def test_a_page_of_sessions_that_was_cut_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memoturn.operations.reading.MAX_LIMIT", 2)
+    with running("memory:", tmp_path, replace(FREE, results=5000)) as server:
+        server.http.post("/v1/databases", json={"name": "a"}).raise_for_status()
+        for session in "abc":
+            turn = {"role": "user", "content": "x"}
+            server.http.post(f"/v1/db/a/memory/{session}/turns", json={"turns": [turn]}).raise_for_status()
+        page = server.http.get("/v1/db/a/memory", params={"limit": 3000}).json()
+        assert ([one["session"] for one in page["sessions"]], page["cursor"]) == (["a", "b"], "b")
 
 
 def test_calls_about_databases_have_a_rate(tmp_path: Path) -> None:

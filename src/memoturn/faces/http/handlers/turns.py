@@ -8,10 +8,11 @@ from memoturn.base.clock import parse_time, time_of
 from memoturn.faces.http.call import Answer, Call
 from memoturn.faces.wire import answers, requests
 from memoturn.operations import transcripts
+from memoturn.operations.reading import clamped
 
 
 def sessions(call: Call) -> Answer:
-    limit = call.limit("limit")
+    limit = clamped("the limit", call.limit("limit"))
     found, txid = transcripts.sessions(call.engine, call.at, call.ask("cursor") or "", limit)
     # A full page may be the last one; the next one says so by being empty.
     cursor = found[-1].session if len(found) == limit else None
