@@ -136,11 +136,15 @@ def test_a_server_does_not_start_unsafely(tmp_path: Path) -> None:
 
 
 def test_every_request_is_logged_where_that_is_wanted(tmp_path: Path) -> None:
-    with served(tmp_path, MEMOTURN_URL="memory:", MEMOTURN_LOG_REQUESTS="on") as (process, http):
+    with served(tmp_path, MEMOTURN_URL="memory:", MEMOTURN_LOG_REQUESTS="on", MEMOTURN_ATUH="on") as (
+        process,
+        http,
+    ):
         http.post("/v1/databases", json={"name": "secret-name"})
         answer = http.get("/v1/db/secret-name/kv/n/secret-key")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
+    assert "warning: MEMOTURN_ATUH is no setting; is MEMOTURN_AUTH meant?" in err
     lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     mine = next(line for line in lines if line.get("request_id") == answer.headers["memoturn-request-id"])
     assert (mine["route"], mine["status"], mine["code"]) == ("/v1/db/{db}/kv/{ns}/{key...}", 404, "not_found")

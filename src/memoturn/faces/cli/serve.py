@@ -13,6 +13,7 @@ import typer
 
 from memoturn.faces.cli.errors import UsageError
 from memoturn.faces.cli.session import Session, embedder_of
+from memoturn.faces.cli.settings import misspelt
 
 if TYPE_CHECKING:
     from memoturn.faces.http.serve import Listening
@@ -53,7 +54,7 @@ def serve(
             f"what can be asked: {listening.url}/docs",
         )
         sys.stdout.flush()
-        for warning in listening.warnings:
+        for warning in (*listening.warnings, *misspelt(os.environ)):
             print(f"warning: {warning}", file=sys.stderr, flush=True)
 
     logs.set_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
@@ -115,6 +116,16 @@ def configure(url: str | None, environ: Mapping[str, str], token: str | None = N
     return Configuration(
         store, home, settings, where + given.shown, embedding, auth, server, token or auth.platform_key
     )
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """What is to be said about variables that look like settings and are none."""
+    known = [setting.name for setting in configure(None, {}).shown]
+    found = []
+    for name in sorted(name for name in environ if name.startswith("MEMOTURN_") and name not in known):
+        close = get_close_matches(name, known, 1)
+        found.append(f"{name} is no setting{f'; is {close[0]} meant?' if close else ''}")
+    return found
 
 
 def _sql(given: _Given, default: SqlSettings) -> SqlSettings:
