@@ -161,21 +161,23 @@ def publishers_are_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "within"),
+    ("broken", "within", "heat"),
     [
-        (blind_retry, 50),
-        (hopeful_retry, 50),
-        (absence_is_final, 100),
-        (no_epoch_check, 50),
-        (acknowledge_before_the_cas, 20),
-        (acknowledge_before_the_sync, 50),
-        (shipping_is_a_matter_of_txids, 1500),
+        (blind_retry, 50, 2.0),
+        (hopeful_retry, 50, 2.0),
+        (absence_is_final, 100, 2.0),
+        (no_epoch_check, 50, 2.0),
+        (acknowledge_before_the_cas, 20, 2.0),
+        (acknowledge_before_the_sync, 50, 2.0),
+        (shipping_is_a_matter_of_txids, 500, 1.0),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
-def test_a_broken_engine_is_caught(broken: Patch, within: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_engine_is_caught(
+    broken: Patch, within: int, heat: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken(monkeypatch)
-    caught_after(within)
+    caught_after(within, heat)
 
 
 @pytest.mark.parametrize(
