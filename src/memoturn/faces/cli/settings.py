@@ -123,7 +123,7 @@ def misspelt(environ: Mapping[str, str]) -> list[str]:
     known = [setting.name for setting in configure(None, {}).shown]
     found = []
     for name in sorted(name for name in environ if name.startswith("MEMOTURN_") and name not in known):
-        close = get_close_matches(name, known, 1)
+        close = get_close_matches(name, known, 1, 0.85)
         found.append(f"{name} is no setting{f'; is {close[0]} meant?' if close else ''}")
     return found
 
