@@ -1,12 +1,17 @@
-"""A load over HTTP/1.1 that takes little work of its own: bytes that were made before, on raw sockets."""
+"""A load over HTTP/1.1 that takes little work of its own: bytes that were made before, on raw sockets.
+
+`python -m bench.load URL PATH FILE` posts a file.
+"""
 
 from __future__ import annotations
 
 import json
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.measure import Times, times_of
@@ -58,11 +63,12 @@ class Connection:
         answer = self.call(request(method, path, body))
         return json.loads(answer) if answer else None
 
-    def send_file(self, method: str, path: str, source: Any, length: int) -> bytes:
-        """Send a request whose body is a file."""
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {length}\r\n\r\n"
+    def post_file(self, path: str, file: Path) -> bytes:
+        """Post a file; returns the body of the answer."""
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {file.stat().st_size}\r\n\r\n"
         self.socket.sendall(head.encode())
-        self.socket.sendfile(source)
+        with file.open("rb") as source:
+            self.socket.sendfile(source)
         return self.call(b"")
 
     def close(self) -> None:
@@ -103,3 +109,8 @@ def latencies(connection: Connection, sent: bytes, until: Callable[[], bool], pa
         samples.append(time.perf_counter_ns() - start)
         time.sleep(pause)
     return times_of(samples)
+
+
+if __name__ == "__main__":
+    server, path, name = sys.argv[1:]
+    Connection(server).post_file(path, Path(name))
