@@ -60,7 +60,7 @@ def test_the_demo_takes_a_file_and_a_new_directory(cli: Cli, tmp_path: Path) -> 
     assert "imported store.sqlite" in cli("demo", "--file", "store.sqlite").out
     (tmp_path / "taken").mkdir()
     cli("demo", "--keep", "taken", code=4)
-    cli("demo", "--file", "nowhere.sqlite", code=1)
+    cli("demo", "--file", "nowhere.sqlite", code=3)
     apsw.Connection(str(tmp_path / "other.sqlite")).execute("CREATE TABLE t (a)")
     assert "Track" in cli("demo", "--file", "other.sqlite", code=1).err
 
@@ -116,7 +116,7 @@ def test_what_is_no_conversation_is_refused(cli: Cli, tmp_path: Path, samples: o
 def test_a_conversation_that_cannot_be_read_is_named(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("[")
     assert "broken.json has no conversations" in cli("demo", "--conversation", "broken.json", code=1).err
-    assert "nowhere.json cannot be read" in cli("demo", "--conversation", "nowhere.json", code=1).err
+    assert "there is no file nowhere.json" in cli("demo", "--conversation", "nowhere.json", code=3).err
 
 
 def test_a_question_asked_again_supersedes_its_answer() -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from memoturn.base.errors import InvalidRequestError
+from memoturn.base.errors import InvalidRequestError, NotFoundError
 
 
 class Turn(NamedTuple):
@@ -44,6 +44,8 @@ def read(path: Path) -> list[Conversation]:
     """All conversations of a file. Raises `InvalidRequestError` for what is not in LoCoMo's form."""
     try:
         return parse(msgspec.json.decode(path.read_bytes()))
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
