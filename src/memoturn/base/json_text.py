@@ -13,6 +13,7 @@ from memoturn.base.errors import InvalidRequestError, PayloadTooLargeError
 MAX_DEPTH: Final = 100
 """Objects and arrays inside each other, at most."""
 
+_MIN_INT: Final = -1 << 63
 _MAX_INT: Final = (1 << 63) - 1
 _encode: Final = msgspec.json.Encoder().encode
 decode: Final = msgspec.json.Decoder().decode
@@ -65,7 +66,7 @@ def _check(value: Any, depth: int) -> None:
     if kind is str or kind is bool or value is None:
         return
     if kind is int:
-        if not -_MAX_INT - 1 <= value <= _MAX_INT:
+        if not _MIN_INT <= value <= _MAX_INT:
             raise _FaultError("is a number beyond 64 bits; keep it as text")
     elif kind is float:
         if not isfinite(value):
@@ -76,7 +77,8 @@ def _check(value: Any, depth: int) -> None:
         for name, item in value.items():
             if type(name) is not str:
                 raise _FaultError(f"has a field named {shown(name)}; the names of fields are texts")
-            if type(item) is str:
+            kind = type(item)
+            if kind is str or (kind is int and _MIN_INT <= item <= _MAX_INT):
                 continue  # As most are: one call less.
             try:
                 _check(item, depth + 1)
@@ -85,7 +87,8 @@ def _check(value: Any, depth: int) -> None:
                 raise
     elif kind is list or kind is tuple:
         for number, item in enumerate(value):
-            if type(item) is str:
+            kind = type(item)
+            if kind is str or (kind is int and _MIN_INT <= item <= _MAX_INT):
                 continue
             try:
                 _check(item, depth + 1)
