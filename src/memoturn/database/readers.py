@@ -25,6 +25,8 @@ from memoturn.pages.view import Source
 
 _KEPT: Final = 4
 _CACHE_KIB: Final = 2048
+_LESS_HOPE: Final = 64
+"""How many reads of a branch do not look for what is at hand after one for which it was not."""
 _COMPARE_SCHEMAS: Final = "SELECT 1 FROM sqlite_schema WHERE 0"
 
 
@@ -53,6 +55,14 @@ class Reader:
         # remembers would be refused, though the new one may well allow it.
         execute(_COMPARE_SCHEMAS)
 
+    def bound(self, pages: int) -> None:
+        """Read no more than so many pages, and none that is not in memory, until `unbound`: it fails instead."""
+        self._file.bound(pages)
+
+    def unbound(self) -> None:
+        """Read whatever there is again."""
+        self._file.show(self.view)
+
     def close(self) -> None:
         """Close the connection, whatever is still open on it."""
         self.connection.close(True)
@@ -69,6 +79,7 @@ class ReaderPool:
     def __init__(self, prepare: Callable[[apsw.Connection], None]) -> None:
         self._prepare = prepare
         self._idle: list[Reader] = []
+        self._in_vain = 0
         self._lock = threading.Lock()
 
     def take(self, view: Source) -> Reader:
@@ -95,6 +106,25 @@ class ReaderPool:
             if found.view is not view:
                 found.show(view)
             return found
+
+    def take_at_hand(self, view: Source) -> Reader | None:
+        """A reader that is on the view already; None if the next one is not, or if that was in vain a moment ago."""
+        if self._in_vain:
+            self._in_vain -= 1
+            return None
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            return None
+        if reader.view is view:
+            return reader
+        self._idle.append(reader)
+        return None
+
+    def was_in_vain(self, reader: Reader) -> None:
+        """What was read from it was not at hand."""
+        self._in_vain = _LESS_HOPE
+        reader.close()
 
     def give_back(self, reader: Reader) -> None:
         """Keep the reader for the next one who needs it."""

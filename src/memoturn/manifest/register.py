@@ -76,6 +76,11 @@ class Register(Generic[R]):
             return held
         return self.read(key)
 
+    def at_hand(self, key: str) -> R | None:
+        """`current`, or None if the bucket would have to be asked."""
+        held = self._cache.get(key)
+        return held.record if held is not None and held.token == self._watch.token(key) else None
+
     def read(self, key: str) -> Held[R]:
         """The record as the bucket has it now. Raises `ObjectNotFound`."""
         return self._keep(key, self.peek(key))

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 import apsw
@@ -88,6 +88,14 @@ class Surroundings:
     set_aside: Path | None = None
     maintained: bool = False
     """Whether there is background work, which its owner does by calling `maintenance.step`."""
+
+
+class AtHand(NamedTuple):
+    """The head of a branch that nothing has to be done for, and the entry of its database."""
+
+    entry: CatalogEntry
+    branch: Branch
+    view: Source
 
 
 class Engine:
@@ -245,6 +253,18 @@ class Engine:
                 return branch, view
         branch = self.branch(name, branch_id)
         return branch, branch.head()
+
+    def at_hand(self, name: str, branch_id: str | None) -> AtHand | None:
+        """`at_head`, if nothing has to be opened or looked at for it. Raises `BranchExpiredError`."""
+        entry = None if self._closed is not None else self.catalog.at_hand(keys.catalog_key(name))
+        if entry is None or entry.deleted_at is not None or entry.ttl_at is not None:
+            return None
+        branch = self._branches.get((entry.db_uuid, branch_id or entry.default_branch))
+        view = None if branch is None else branch.current_head()
+        if branch is None or view is None:
+            return None
+        branch.asked_for = next(self._asks)
+        return AtHand(entry, branch, view)
 
     def manifest(self, name: str, db_uuid: str, branch_id: str) -> Held[Manifest]:
         """The manifest of a living branch, without opening it."""

@@ -63,6 +63,17 @@ class ReaderFile(apsw.VFSFile):
         self.view = view
         self._page = view.page
 
+    def bound(self, pages: int) -> None:
+        """From now on refuse to read more than so many pages, and any that is not in memory; `show` ends that."""
+        self._left = pages
+        self._page = self._page_at_hand
+
+    def _page_at_hand(self, page_no: PageNo) -> bytes:
+        self._left -= 1
+        if self._left < 0 or not self.view.is_in_memory(page_no):
+            raise apsw.BusyError(f"page {page_no} is not at hand")
+        return self.view.page(page_no)
+
     def xRead(self, amount: int, offset: int) -> bytes:
         if amount == PAGE_SIZE and offset:
             return self._page((offset >> _SHIFT) + 1)  # type: ignore[arg-type]

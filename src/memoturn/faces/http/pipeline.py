@@ -269,6 +269,9 @@ class Pipeline:
             self.first_answers.end(place, kept)
 
     async def _work(self, call: Call, receive: Receive) -> Sent:
+        at_hand = work.at_hand(call)
+        if at_hand is not None:
+            return at_hand
         self._watch.begin(call, receive)
         began = self._monotonic()
         try:

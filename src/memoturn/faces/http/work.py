@@ -17,7 +17,7 @@ from memoturn.base.unshipped import Unshipped, telling
 from memoturn.faces.http import logs
 from memoturn.faces.http.access import check_life
 from memoturn.faces.http.call import Answer, Call, Stream
-from memoturn.faces.http.handlers import HANDLERS
+from memoturn.faces.http.handlers import AT_HAND, HANDLERS
 from memoturn.faces.wire import answers, headers
 from memoturn.faces.wire.errors import body_of
 from memoturn.faces.wire.routes import JSON
@@ -27,6 +27,7 @@ _JSON: Final = (b"content-type", JSON.encode())
 _TXID: Final = headers.TXID.encode()
 _CONSISTENCIES: Final = ("primary", "cached")
 _DURABILITIES: Final = ("standard", "durable")
+_NOT_AT_HAND: Final = frozenset((headers.CONSISTENCY, headers.DURABILITY, headers.MIN_TXID))
 
 
 class Sent(NamedTuple):
@@ -83,6 +84,25 @@ def perform(call: Call) -> Sent | Behind:
             # What is stopped within the engine may surface as anything.
             return failed(call, call.deadline.error())
         return failed(call, _unforeseen(error))
+
+
+def at_hand(call: Call) -> Sent | None:
+    """The answer, if a few pages in memory tell it: that takes less time than handing the call to a thread.
+
+    Whatever else there is to say is left to `perform`.
+    """
+    handler = AT_HAND.get(call.route.name)
+    if handler is None or call.refusal is not None or not _NOT_AT_HAND.isdisjoint(call.headers):
+        return None
+    try:
+        address = call.at
+        seen = None if address.position else call.engine.at_hand(address.database, address.branch)
+        if seen is None or (call.who.db is not None and call.who.life != seen.entry.life):
+            return None
+        answer = handler(call, seen)
+        return None if answer is None else _encoded(call, answer)
+    except Exception:
+        return None
 
 
 def vouch(call: Call) -> Sent | None:

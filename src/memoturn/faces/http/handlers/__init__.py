@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from memoturn.faces.http.call import Answer, Call
@@ -19,6 +19,7 @@ from memoturn.faces.http.handlers import (
     turns,
     vectors,
 )
+from memoturn.node.engine import AtHand
 
 Handler = Callable[[Call], Answer]
 
@@ -36,3 +37,6 @@ HANDLERS: Final[dict[str, Handler]] = {
     **minting.HANDLERS,
 }
 """By the names of the routes."""
+
+AT_HAND: Final[Mapping[str, Callable[[Call, AtHand], Answer | None]]] = kv.AT_HAND
+"""What some routes can answer on the event loop, because all that they need lies in memory; None if it does not."""

@@ -13,6 +13,7 @@ from memoturn.base.results.kv import KvEntry
 from memoturn.faces.http.call import Answer, Call
 from memoturn.faces.wire import headers
 from memoturn.faces.wire.routes import RAW
+from memoturn.node.engine import AtHand
 from memoturn.operations import kv
 
 _META_IN_HEADER: Final = 8192
@@ -23,6 +24,15 @@ def get(call: Call) -> Answer:
     found, txid = kv.entry(call.engine, call.at, ns, key)
     if found is None:
         raise _missing(ns, key)
+    return _got(call, found, txid)
+
+
+def get_at_hand(call: Call, seen: AtHand) -> Answer | None:
+    found = kv.entry_at_hand(call.engine, seen, call.names["ns"], call.names["key"])
+    return None if found is None else _got(call, found, found.txid)
+
+
+def _got(call: Call, found: KvEntry, txid: int) -> Answer:
     if call.ask("entry"):
         return Answer(found, txid)
     told = _told(found)
@@ -105,4 +115,5 @@ def _condition(call: Call) -> tuple[bool, int | None]:
     return absent is not None, int(version)
 
 
+AT_HAND = {"kv.get": get_at_hand}
 HANDLERS = {"kv.get": get, "kv.put": put, "kv.delete": delete, "kv.list": list_}
