@@ -35,6 +35,7 @@ from memoturn.faces.http.idempotency import (
     too_young,
 )
 from memoturn.faces.http.sending import Send, Sender
+from memoturn.faces.http.spool import remove
 from memoturn.faces.http.startup import browser_refusal
 from memoturn.faces.http.traces import NO_TRACER, Span
 from memoturn.faces.http.work import Behind, Sent, refused
@@ -162,7 +163,7 @@ class Pipeline:
                 sent = refused(InternalError(), nowhere)
             finally:
                 if call.spooled is not None:
-                    call.spooled.unlink(missing_ok=True)
+                    await remove(call.spooled)
             return sent, await self._send(scope, sent, request_id, call, receive, send)
         finally:
             self.admission.leave()
