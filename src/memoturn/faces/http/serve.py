@@ -32,7 +32,7 @@ from memoturn.operations.measures import measure
 from memoturn.operations.opening import open_engine
 
 _BACKLOG = 2048
-_SWITCH_SECS = 0.001
+_SWITCH_SECS = 0.0005
 """How long a thread may keep the interpreter while others want it."""
 
 
