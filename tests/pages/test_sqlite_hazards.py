@@ -11,8 +11,9 @@ import apsw
 import pytest
 
 from memoturn import Database, InvalidRequestError, Memoturn, SqlError
-from memoturn.base.txids import LOCK_PAGE, PageNo
-from memoturn.pages.vfs import ReaderFile, connect, size_in_header
+from memoturn.base.txids import LOCK_PAGE, PAGE_SIZE, TXID, PageNo, UnixMs
+from memoturn.pages.vfs import ReaderFile, WriterFile, connect, size_in_header
+from memoturn.segments.checksum import CHECKSUM_FLAG
 from tests.support import (
     assert_view_is_whole,
     assert_whole,
@@ -543,3 +544,36 @@ def test_a_database_beyond_one_gibibyte_has_no_lock_page(
     db.sync()
     branch.forget()
     assert_view_is_whole(branch.head())
+
+
+class Cold:
+    """A view of three pages, of which one has to be fetched."""
+
+    def __init__(self) -> None:
+        self.txid = TXID(1)
+        self.page_count = 3
+        self.checksum = CHECKSUM_FLAG
+        self.time: UnixMs | None = None
+        self.stretch = ("b", TXID(0), 0)
+
+    def page(self, page_no: PageNo) -> bytes:
+        return bytes([page_no]) * PAGE_SIZE
+
+    def is_in_memory(self, page_no: PageNo) -> bool:
+        return page_no != 3
+
+
+@pytest.mark.parametrize("file", [ReaderFile(Cold()), WriterFile(Cold(), lambda *_: None, Cold)])
+def test_a_file_that_is_to_stay_in_memory_fetches_nothing_and_a_writer_notes_it(file: ReaderFile) -> None:
+    file.stay_in_memory(2)
+    assert file.xRead(PAGE_SIZE, PAGE_SIZE) == bytes([2]) * PAGE_SIZE
+    with pytest.raises(apsw.BusyError, match="page 3"):
+        file.xRead(PAGE_SIZE, 2 * PAGE_SIZE)
+    file.stay_in_memory(1)
+    assert file.xRead(PAGE_SIZE, PAGE_SIZE) == bytes([2]) * PAGE_SIZE
+    with pytest.raises(apsw.BusyError, match="page 2"):
+        file.xRead(PAGE_SIZE, PAGE_SIZE)
+    if isinstance(file, WriterFile):
+        assert isinstance(file.failure, apsw.BusyError)
+    file.stay_in_memory(None)
+    assert file.xRead(PAGE_SIZE, 2 * PAGE_SIZE) == bytes([3]) * PAGE_SIZE

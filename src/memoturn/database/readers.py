@@ -55,13 +55,9 @@ class Reader:
         # remembers would be refused, though the new one may well allow it.
         execute(_COMPARE_SCHEMAS)
 
-    def bound(self, pages: int) -> None:
-        """Read no more than so many pages, and none that is not in memory, until `unbound`: it fails instead."""
-        self._file.bound(pages)
-
-    def unbound(self) -> None:
-        """Read whatever there is again."""
-        self._file.show(self.view)
+    def stay_in_memory(self, pages: int | None) -> None:
+        """Read no more than so many pages, and none that has to be fetched: it fails instead. None ends that."""
+        self._file.stay_in_memory(pages)
 
     def close(self) -> None:
         """Close the connection, whatever is still open on it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -101,9 +102,9 @@ class Writer:
         if haste is not None:
             haste.begin()
             self.connection.set_progress_handler(haste.is_over, _STEPS, id=Haste)
-            self.file.stay_in_memory(haste.memory_only)
+            self.file.stay_in_memory(math.inf if haste.memory_only else None)
         else:
-            self.file.stay_in_memory(False)
+            self.file.stay_in_memory(None)
             self.connection.set_progress_handler(None, id=Haste)
 
     def settle(self) -> None:

@@ -61,9 +61,8 @@ class Writing(Ownership):
         """Let `work` use the writing connection; returns its result and the txid of the head after it.
 
         What `work` leaves uncommitted is rolled back. Durable as the settings say, or left to whoever collects what
-        this thread commits (`Unshipped`). With `anywhere`, `work` has no
-        effect but on the connection and what it returns: it may be run by another thread, and twice if it was
-        rolled back.
+        this thread commits (`Unshipped`). With `anywhere`, `work` has no effect but on the connection and what it
+        returns: it may be run by another thread, and twice if it was rolled back.
 
         Raises what `work` raises, `BusyError` if a neighbour does not hand the branch over, `FencedError` if another
         node took it over, `OverloadedError` with too much unshipped, and `UnavailableError` if the commit is not

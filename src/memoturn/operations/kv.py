@@ -122,9 +122,9 @@ def entry_at_hand(engine: Engine, seen: AtHand, ns: str, key: str) -> KvEntry | 
     if reader is None:
         return None
     try:
-        reader.bound(_AT_HAND_PAGES)
+        reader.stay_in_memory(_AT_HAND_PAGES)
         found = kv.entry(reader.connection, ns, k, now)
-        reader.unbound()
+        reader.stay_in_memory(None)
     except BaseException:
         readers.was_in_vain(reader)
         raise

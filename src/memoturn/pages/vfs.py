@@ -63,15 +63,18 @@ class ReaderFile(apsw.VFSFile):
         self.view = view
         self._page = view.page
 
-    def bound(self, pages: int) -> None:
-        """From now on refuse to read more than so many pages, and any that is not in memory; `show` ends that."""
-        self._left = pages
-        self._page = self._page_at_hand
+    def stay_in_memory(self, pages: float | None) -> None:
+        """From now on refuse to read more than so many pages, and any that has to be fetched; None ends that."""
+        if pages is None:
+            self._page = self.view.page
+        else:
+            self._left = pages
+            self._page = self._page_in_memory
 
-    def _page_at_hand(self, page_no: PageNo) -> bytes:
+    def _page_in_memory(self, page_no: PageNo) -> bytes:
         self._left -= 1
         if self._left < 0 or not self.view.is_in_memory(page_no):
-            raise apsw.BusyError(f"page {page_no} is not at hand")
+            raise apsw.BusyError(f"page {page_no} has to be fetched, or is one too many")
         return self.view.page(page_no)
 
     def xRead(self, amount: int, offset: int) -> bytes:
@@ -155,15 +158,12 @@ class WriterFile(ReaderFile):
         self.has_committed = False
         self._committed = {}
 
-    def stay_in_memory(self, only: bool) -> None:
-        """Whether a page that has to be fetched is refused from now on, as a failure."""
-        self._page = self._page_in_memory if only else self.view.page
-
     def _page_in_memory(self, page_no: PageNo) -> bytes:
-        if not self.view.is_in_memory(page_no):
-            self.failure = error = apsw.BusyError(f"page {page_no} has to be fetched")
-            raise error
-        return self.view.page(page_no)
+        try:
+            return super()._page_in_memory(page_no)
+        except apsw.BusyError as error:
+            self.failure = error
+            raise
 
     def arm(self) -> bool:
         """The commit hook: the next SYNC is a commit. False lets SQLite go on."""
